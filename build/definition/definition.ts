@@ -1,0 +1,61 @@
+import type { Family } from '../repository/lock.js';
+
+/** One image for every distribution family it can come from. Readonly; validation never changes it. */
+export interface ImageDefinition {
+  /** Absolute path of the YAML file. */
+  readonly file: string;
+  /** sha256 of the file's bytes, lower-case hexadecimal. */
+  readonly sha256: string;
+  /** Lower-case name of the image and of the service: `[a-z0-9]+(-[a-z0-9]+)*`. */
+  readonly name: string;
+  readonly title: string;
+  readonly description: string | undefined;
+  /** Home page of the software, and SPDX licence expression of what is inside: annotations. */
+  readonly url: string | undefined;
+  readonly licenses: string | undefined;
+  readonly packages: { readonly [family in Family]?: FamilyPackage };
+  /** Programs that must run, by file name; found in the package wherever the distribution puts them. First = entrypoint. */
+  readonly roots: readonly [string, ...string[]];
+  /** What is loaded at run time and no DT_NEEDED names. */
+  readonly dlopen: readonly DeclaredDlopen[];
+  /** Further files of the locked packages, absolute paths. */
+  readonly files: readonly string[];
+  readonly user: { readonly name: string; readonly id: number };
+  /** Directory the administrator mounts read-only, absolute path. */
+  readonly config: string | undefined;
+  readonly state: StateDefinition | undefined;
+  /** Such as `67/udp`. */
+  readonly ports: readonly string[];
+  /** Without the CAP_ prefix. */
+  readonly capabilities: readonly string[];
+  /** Arguments that always follow the program: part of the entrypoint. */
+  readonly run: readonly string[];
+  /** Default arguments, which the user's own replace: the image's command. */
+  readonly command: readonly string[];
+  readonly environment: ReadonlyMap<string, string>;
+  readonly stopSignal: string;
+  /** Scanner files: os-release and package records. */
+  readonly inventory: boolean;
+}
+
+export interface FamilyPackage {
+  /** `host` (the release of the host, or --suite) or a codename. */
+  readonly release: string;
+  readonly package: string;
+  /** Directory of the state, absolute path; required when `state` is declared. */
+  readonly state: string | undefined;
+}
+
+export interface DeclaredDlopen {
+  /** soname or file name of the object that calls dlopen. */
+  readonly by: string;
+  /** sonames it loads; empty when it is known to load nothing the service needs. */
+  readonly loads: readonly string[];
+}
+
+export interface StateDefinition {
+  /** Name of the volume. */
+  readonly volume: string;
+  /** Empty files made in the directory for the service's account. */
+  readonly files: readonly string[];
+}
