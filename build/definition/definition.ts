@@ -1,4 +1,6 @@
-import type { Family } from '../repository/lock.js';
+/** Distribution families whose packages an image can come from, under the names the definition gives them. */
+export const families = ['debian'] as const;
+export type Family = (typeof families)[number];
 
 /** One image for every distribution family it can come from. Readonly; validation never changes it. */
 export interface ImageDefinition {
@@ -10,9 +12,11 @@ export interface ImageDefinition {
   readonly name: string;
   readonly title: string;
   readonly description: string | undefined;
-  /** Home page of the software, and SPDX licence expression of what is inside: annotations. */
+  /** Home page of the service's software. */
   readonly url: string | undefined;
+  /** SPDX licence expression of the service's own software. */
   readonly licenses: string | undefined;
+  /** At least one family. */
   readonly packages: { readonly [family in Family]?: FamilyPackage };
   /** Programs that must run, by file name; found in the package wherever the distribution puts them. First = entrypoint. */
   readonly roots: readonly [string, ...string[]];
@@ -28,10 +32,11 @@ export interface ImageDefinition {
   readonly ports: readonly string[];
   /** Without the CAP_ prefix. */
   readonly capabilities: readonly string[];
-  /** Arguments that always follow the program: part of the entrypoint. */
+  /** Arguments that always follow the program: part of the entrypoint. Exactly as the file spells them. */
   readonly run: readonly string[];
   /** Default arguments, which the user's own replace: the image's command. */
   readonly command: readonly string[];
+  /** In the order of the file. */
   readonly environment: ReadonlyMap<string, string>;
   readonly stopSignal: string;
   /** Scanner files: os-release and package records. */

@@ -1,4 +1,11 @@
+import type { DeclaredDlopen } from '../definition/definition.js';
 import type { Architecture } from '../support/architecture.js';
+import { cannot } from '../support/errors.js';
+import type { DlopenNote } from './dlopen-note.js';
+import { type LoadedObject, LoadedProcess, type LoaderContext } from './loader.js';
+import { elfMachine } from './machine.js';
+import { nearestName } from './nearest-name.js';
+import type { FoundThrough } from './search-path.js';
 
 /** A regular file found by the loader's view of the file system. `Owner` is opaque to this stage. */
 export interface LoaderFile<Owner> {
@@ -10,36 +17,56 @@ export interface LoaderFile<Owner> {
 
 /** The file system as the loader will see it. */
 export interface LoaderView<Owner> {
-  /** @param path absolute, as the loader would open it; links are followed by the view */
+  /**
+   * @param path absolute, as the loader would open it: it may hold `.`, `..` and doubled slashes, which the view
+   * walks like the kernel; links are followed by the view
+   */
   lookup(path: string): LoaderFile<Owner> | undefined;
 }
 
-/** Asked for a soname that no directory of the view holds. Adds its provider to the view and returns true, or returns false. */
+/**
+ * Asked once for each soname that no directory of the view holds, and for the path of a loader (PT_INTERP) or of
+ * a library needed by path. Adds its provider to the view and returns true, or returns false.
+ */
 export type ProviderLookup<Owner> = (soname: string, neededBy: LoaderFile<Owner>) => Promise<boolean>;
 
 export interface LoaderConfig {
   readonly architecture: Architecture;
-  /** Directories of ld.so.conf in their order, absolute. */
+  /**
+   * Directories of ld.so.conf in their order, absolute. The loader finds libraries in them through
+   * /etc/ld.so.cache alone: leave this empty for an image that has no such file.
+   */
   readonly configured: readonly string[];
   /** The loader's built-in directories in their order, absolute. */
   readonly builtIn: readonly string[];
   /** What $LIB stands for, such as `lib/x86_64-linux-gnu`. */
   readonly lib: string;
-}
-
-export interface DlopenNote {
-  readonly sonames: readonly string[];
-  readonly feature: string | undefined;
-  readonly description: string | undefined;
-  readonly priority: 'required' | 'recommended' | 'suggested';
+  /**
+   * What $PLATFORM stands for. It names the processor of the host, so an image has none: search path elements
+   * that use it are passed over.
+   */
+  readonly platform?: string;
+  /**
+   * Subdirectories that are searched before each directory itself, the preferred first, such as
+   * `glibc-hwcaps/x86-64-v3`. None for an image: it must run on every processor of its architecture, so what
+   * counts is the file in the directory itself.
+   */
+  readonly hwcaps?: readonly string[];
 }
 
 export interface ClosureObject<Owner> {
   readonly file: LoaderFile<Owner>;
-  /** Path the loader opens, absolute; may run over links to `file.path`. For roots the path asked for. */
+  /**
+   * Path the loader opens, absolute; may run over links to `file.path`, and through `..` after $ORIGIN. For roots
+   * the path asked for.
+   */
   readonly path: string;
+  /** Further paths over which the loader opens the same file. Each must exist where `path` must. */
+  readonly otherPaths: readonly string[];
   readonly soname: string | undefined;
   readonly role: 'root' | 'interpreter' | 'library' | 'dlopen';
+  /** How the loader finds it; `configured` needs /etc/ld.so.cache in the image. Undefined for a root. */
+  readonly through: FoundThrough | undefined;
   /** Shortest chain from a root to this object: root path first, this object's path last. */
   readonly chain: readonly string[];
   /** The DT_NEEDED name (or PT_INTERP path) that asked for it first; undefined for a root. */
@@ -47,10 +74,157 @@ export interface ClosureObject<Owner> {
   readonly dlopenNotes: readonly DlopenNote[];
   /** Imports dlopen or dlmopen. */
   readonly callsDlopen: boolean;
+  /** Variants for newer processors that lie beside it in `glibc-hwcaps` directories: not part of the closure. */
+  readonly hwcapsVariants: readonly LoaderFile<Owner>[];
 }
 
 export interface LibraryClosure<Owner> {
-  /** In load order: roots, then breadth first; one entry per real path. */
+  /** In load order: roots, then breadth first for each root in turn; one entry per real path. */
   readonly objects: readonly ClosureObject<Owner>[];
   readonly warnings: readonly string[];
+}
+
+export interface ClosureRequest<Owner> {
+  /** Programs (or libraries) that must load, absolute paths. Each one is a process of its own. */
+  readonly roots: readonly string[];
+  /** What is loaded at run time and no DT_NEEDED names. */
+  readonly dlopen: readonly DeclaredDlopen[];
+  readonly view: LoaderView<Owner>;
+  readonly provide: ProviderLookup<Owner>;
+  readonly config: LoaderConfig;
+}
+
+/**
+ * Finds every object that the dynamic loader would load for some programs, without running anything: PT_INTERP,
+ * then DT_NEEDED, DT_FILTER and DT_AUXILIARY breadth first as glibc's ld.so(8) searches them, then what the
+ * definition declares for dlopen, with the search path of the object that calls it. A static program is alone.
+ *
+ * @throws ToolError when a root is no ELF program of the architecture, a needed library or symbol version is
+ * missing, a file found is damaged, or (exit code 2) a declared `by` matches no object
+ */
+export async function closeLibraries<Owner>(request: ClosureRequest<Owner>): Promise<LibraryClosure<Owner>> {
+  const { view, provide, config } = request;
+  const context: LoaderContext<Owner> = { view, provide, config, parsed: new Map(), asked: new Set() };
+  const processes: LoadedProcess<Owner>[] = [];
+  for (const root of request.roots) processes.push(orThrow(await LoadedProcess.start(context, root)));
+  await loadDeclared(processes, request.dlopen);
+
+  const found = new Map<string, LoadedObject<Owner>[]>();
+  const programs = processes.map(({ program }) => program);
+  for (const object of [...programs, ...processes.flatMap(({ objects }) => objects)]) {
+    const same = found.get(object.file.path);
+    if (same === undefined) found.set(object.file.path, [object]);
+    else same.push(object);
+  }
+  const groups = [...found.values()];
+  return {
+    objects: groups.map((group) => mergeObjects(group, request)),
+    warnings: [...new Set(groups.flatMap((group) => warningsAbout(group, found, request.dlopen)))],
+  };
+}
+
+/** Loads declared objects until nothing new comes: one may be what another `by` names. */
+async function loadDeclared<Owner>(
+  processes: readonly LoadedProcess<Owner>[],
+  declared: readonly DeclaredDlopen[],
+): Promise<void> {
+  for (const process of processes) {
+    for (let before = -1; before !== process.entries.length;) {
+      before = process.entries.length;
+      for (const { by, loads } of declared) {
+        const caller = process.objects.find((object) => isNamed(object, by));
+        if (caller === undefined) continue;
+        for (const name of loads) await process.dlopen(name, caller);
+        orThrow(process);
+      }
+    }
+  }
+  const objects = processes.flatMap((process) => process.objects);
+  for (const { by } of declared) {
+    if (objects.some((object) => isNamed(object, by))) continue;
+    const nearest = nearestName(by, objects.flatMap(namesOf));
+    throw cannot('load', `what ${by} opens with dlopen`, 'no loaded object has this soname or file name', {
+      hint: nearest === undefined ? 'remove the entry' : `the nearest name is ${nearest}`,
+      exitCode: 2,
+    });
+  }
+}
+
+function mergeObjects<Owner>(
+  group: readonly LoadedObject<Owner>[],
+  { view, config }: ClosureRequest<Owner>,
+): ClosureObject<Owner> {
+  const [first] = group;
+  if (first === undefined) throw new TypeError('a group of objects is never empty');
+  const paths = new Set(group.flatMap(({ path, otherPaths }) => [path, ...otherPaths]));
+  const shortest = group.reduce(
+    (best, { chain }) => (chain.length < best.length ? chain : best),
+    first.chain,
+  );
+  const variants = [...paths].flatMap((path) =>
+    elfMachine(config.architecture).hwcaps.map((cap) => path.replace(/[^/]*$/, `glibc-hwcaps/${cap}/$&`)),
+  );
+  return {
+    file: first.file,
+    path: first.path,
+    otherPaths: [...paths].filter((path) => path !== first.path),
+    soname: first.elf.dynamic?.soname,
+    role: first.role,
+    through: first.through,
+    chain: shortest,
+    neededAs: first.neededAs,
+    dlopenNotes: first.elf.dlopen.notes,
+    callsDlopen: first.elf.dynamic?.callsDlopen === true,
+    hwcapsVariants: variants.flatMap((path) => view.lookup(path) ?? []),
+  };
+}
+
+function warningsAbout<Owner>(
+  group: readonly LoadedObject<Owner>[],
+  found: ReadonlyMap<string, readonly LoadedObject<Owner>[]>,
+  declared: readonly DeclaredDlopen[],
+): string[] {
+  const [object] = group;
+  if (object === undefined) return [];
+  const { path, elf } = object;
+  const warnings = elf.dlopen.problems.map((problem) => `${path}: ${problem}`);
+  for (const element of new Set(object.search.relative)) {
+    warnings.push(
+      `${path} also searches ${element === '' ? 'the working directory' : element}, which depends on where it is started: nothing is looked for there`,
+    );
+  }
+  for (const modules of [elf.dynamic?.audit, elf.dynamic?.depaudit]) {
+    if (modules !== undefined) warnings.push(`${path} names audit modules, which are left out: ${modules}`);
+  }
+  if (declared.some(({ by }) => isNamed(object, by))) return warnings;
+
+  const loaded = new Set([...found.values()].flat().flatMap(namesOf));
+  for (const { priority, sonames, feature } of elf.dlopen.notes) {
+    if (priority !== 'required' || sonames.some((soname) => loaded.has(soname))) continue;
+    const what = feature === undefined ? '' : ` for ${feature}`;
+    warnings.push(`${path} requires ${sonames.join(' or ')}${what} at run time: declare it under dlopen`);
+  }
+  if (elf.dynamic?.callsDlopen === true && elf.dlopen.notes.length === 0) {
+    const name = elf.dynamic.soname ?? path.replace(/^.*\//s, '');
+    warnings.push(
+      `${path} calls dlopen, and nothing says what it loads: declare it under dlopen with "by: ${name}"`,
+    );
+  }
+  return warnings;
+}
+
+function isNamed<Owner>(object: LoadedObject<Owner>, name: string): boolean {
+  return namesOf(object).includes(name);
+}
+
+/** soname, path and file names of an object. */
+function namesOf<Owner>({ path, file, elf }: LoadedObject<Owner>): string[] {
+  const names = [path, file.path].flatMap((each) => [each, each.slice(each.lastIndexOf('/') + 1)]);
+  return elf.dynamic?.soname === undefined ? names : [elf.dynamic.soname, ...names];
+}
+
+function orThrow<Owner>(process: LoadedProcess<Owner>): LoadedProcess<Owner> {
+  const [problem] = process.problems;
+  if (problem !== undefined) throw problem;
+  return process;
 }

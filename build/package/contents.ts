@@ -65,7 +65,8 @@ export interface DeviceEntry extends EntryBase {
 export interface FifoEntry extends EntryBase {
   readonly kind: 'fifo';
 }
-export type PackageEntry = FileEntry | DirectoryEntry | SymlinkEntry | HardlinkEntry | DeviceEntry | FifoEntry;
+export type PackageEntry =
+  FileEntry | DirectoryEntry | SymlinkEntry | HardlinkEntry | DeviceEntry | FifoEntry;
 
 /** Bounds that keep a hostile package from using up memory, disk or time. */
 export interface PackageLimits {

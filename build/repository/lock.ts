@@ -1,6 +1,10 @@
-import type { Architecture } from '../support/architecture.js';
+import { readFile } from 'node:fs/promises';
 
-export type Family = 'debian';
+import type { Family } from '../definition/definition.js';
+import type { Architecture } from '../support/architecture.js';
+import { isCode, writeFileAtomically } from '../support/atomic.js';
+import { cannot, reasonOf } from '../support/errors.js';
+import { compareBytes } from '../support/order.js';
 
 /** One package, named exactly enough to fetch and prove it again. */
 export interface LockedPackage {
@@ -35,4 +39,77 @@ export interface LockFile {
   readonly definition: string;
   /** Sorted by family, release, architecture. */
   readonly targets: readonly LockedTarget[];
+}
+
+/**
+ * Reads and checks a lock file.
+ *
+ * @returns undefined when there is none
+ * @throws ToolError `cannot read lock file FILE:LINE:COLUMN: reason` with exit code 2
+ */
+export async function readLock(path: string): Promise<LockFile | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return undefined;
+    throw cannot('read', `lock file ${path}`, reasonOf(error), { cause: error, exitCode: 2 });
+  }
+  const [yaml, { parseLock }] = await Promise.all([import('yaml'), import('./lock-document.js')]);
+  return parseLock(text, path, yaml);
+}
+
+/** Writes the file whole or not at all. @throws ToolError */
+export async function writeLock(path: string, lock: LockFile): Promise<void> {
+  await writeFileAtomically(path, formatLock(lock));
+}
+
+/**
+ * The lock file's text: the same for the same packages, whatever their order. The layout is ours rather than a
+ * YAML library's, so that a library's new version changes no committed file.
+ */
+export function formatLock(lock: LockFile): string {
+  const lines = [
+    '# Generated; do not edit. Renew it with: dhcpd-scratch lock DEFINITION',
+    '# It names the packages of the image exactly: a build takes these and no others.',
+    'schemaVersion: 1',
+    `definition: ${quoted(lock.definition)}`,
+    lock.targets.length === 0 ? 'targets: []' : 'targets:',
+  ];
+  for (const target of sortedBy(lock.targets, (it) => [it.family, it.release, it.architecture].join(' '))) {
+    lines.push(
+      `  - family: ${plain(target.family)}`,
+      `    release: ${plain(target.release)}`,
+      `    architecture: ${plain(target.architecture)}`,
+      target.packages.length === 0 ? '    packages: []' : '    packages:',
+    );
+    for (const locked of sortedBy(target.packages, (it) => it.name)) {
+      lines.push(
+        `      - name: ${plain(locked.name)}`,
+        `        version: ${quoted(locked.version)}`,
+        `        architecture: ${plain(locked.architecture)}`,
+        `        suite: ${plain(locked.suite)}`,
+        `        path: ${plain(locked.path)}`,
+        `        size: ${locked.size}`,
+        `        sha256: ${quoted(locked.sha256)}`,
+        `        why: ${quoted(locked.why)}`,
+      );
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function sortedBy<Item>(items: readonly Item[], keyOf: (item: Item) => string): readonly Item[] {
+  return [...items].sort((a, b) => compareBytes(keyOf(a), keyOf(b)));
+}
+
+/** A word that no YAML reader takes for a number, a truth value or nothing; in quotes otherwise. */
+function plain(text: string): string {
+  const isWord = /^[A-Za-z][A-Za-z0-9+._~/-]*$/.test(text);
+  return isWord && !/^(?:true|false|yes|no|on|off|null|y|n)$/i.test(text) ? text : quoted(text);
+}
+
+/** JSON strings are YAML strings (YAML 1.2, 7.3.1). */
+function quoted(text: string): string {
+  return JSON.stringify(text);
 }

@@ -1,3 +1,9 @@
+import type { PackageContents } from '../package/contents.js';
+import type { FoundFile, PackageTree } from '../package/tree.js';
+import { compareBytes } from '../support/order.js';
+import { cannot } from '../support/errors.js';
+import { capabilityNames } from './capability.js';
+
 /** Why an entry is in the image. Every entry has exactly one reason. */
 export type Reason =
   | { readonly kind: 'root'; readonly program: string }
@@ -19,8 +25,8 @@ interface EntryBase {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** `name version` of the package the bytes come from, or undefined for what the plan itself writes. */
-  readonly origin: string | undefined;
+  /** Package the bytes come from, or undefined for what the plan itself writes. */
+  readonly owner: PackageContents | undefined;
   readonly reason: Reason;
 }
 export interface PlannedDirectory extends EntryBase {
@@ -50,4 +56,201 @@ export interface RootfsPlan {
   /** Modification time of every entry, seconds since the epoch. */
   readonly epoch: number;
   readonly warnings: readonly string[];
+}
+
+/** What the plan is made from: the closure's files with their packages, and what the definition declares. */
+export interface PlanInput {
+  readonly tree: PackageTree;
+  /** Absolute paths as opened, each with the reason it is wanted for. */
+  readonly wanted: readonly WantedFile[];
+  readonly user: { readonly name: string; readonly id: number };
+  readonly state:
+    { readonly directory: string; readonly volume: string; readonly files: readonly string[] } | undefined;
+  /** Absolute path. */
+  readonly config: string | undefined;
+  /** Capability names without CAP_ that a file may carry. */
+  readonly capabilities: readonly string[];
+  /** Makes the scanner's record of each package that has a file in the image; undefined for none. */
+  readonly inventory: ((packages: readonly PackageContents[]) => readonly InventoryFile[]) | undefined;
+  /** Seconds since the epoch. */
+  readonly epoch: number;
+}
+
+export interface WantedFile {
+  readonly path: string;
+  readonly reason: Reason;
+}
+
+export interface InventoryFile {
+  /** Relative to the root. */
+  readonly path: string;
+  readonly text: string;
+}
+
+/**
+ * Decides everything the image holds. Pure: nothing is written, and bytes are read only when a layer asks.
+ *
+ * @throws ToolError when a wanted file is missing, or when it would bring in something dangerous: a setuid or
+ * setgid program, or a file capability that the definition does not declare
+ */
+export function planRootfs(input: PlanInput): RootfsPlan {
+  const draft = new Draft();
+  const owners = new Set<PackageContents>();
+  for (const wanted of input.wanted) {
+    const found = input.tree.lookup(wanted.path.replace(/^\/+/, ''));
+    if (found === undefined) {
+      throw cannot('put', `${wanted.path} in the image`, 'no package of this image holds it', {
+        hint: 'correct the path in the definition, or add the package that ships it',
+      });
+    }
+    for (const link of found.links) {
+      if (link.owner !== undefined) owners.add(link.owner);
+      draft.add({
+        kind: 'symlink',
+        path: link.path,
+        target: link.target,
+        mode: 0o777,
+        uid: 0,
+        gid: 0,
+        owner: link.owner,
+        reason: { kind: 'path', to: wanted.path },
+      });
+    }
+    refuseDanger(found, input.capabilities);
+    owners.add(found.owner);
+    draft.add({
+      kind: 'file',
+      path: found.path,
+      mode: found.entry.mode,
+      uid: found.entry.uid,
+      gid: found.entry.gid,
+      owner: found.owner,
+      reason: wanted.reason,
+      size: found.entry.size,
+      capability: found.entry.kind === 'file' ? found.entry.capability : undefined,
+      read: () => found.owner.read(found.entry),
+    });
+  }
+
+  const { name, id } = input.user;
+  const written = { uid: 0, gid: 0, owner: undefined } as const;
+  const account: Reason = { kind: 'account', user: name };
+  draft.add({
+    ...written,
+    kind: 'text',
+    path: 'etc/passwd',
+    mode: 0o644,
+    reason: account,
+    text: `${name}:x:${id}:${id}::/:/sbin/nologin\n`,
+  });
+  draft.add({
+    ...written,
+    kind: 'text',
+    path: 'etc/group',
+    mode: 0o644,
+    reason: account,
+    text: `${name}:x:${id}:\n`,
+  });
+  if (input.config !== undefined) {
+    draft.add({
+      ...written,
+      kind: 'directory',
+      path: input.config.slice(1),
+      mode: 0o755,
+      reason: { kind: 'config' },
+    });
+  }
+  if (input.state !== undefined) {
+    const { directory, volume, files } = input.state;
+    const reason: Reason = { kind: 'state', volume };
+    const owned = { uid: id, gid: id, owner: undefined, reason } as const;
+    draft.add({ ...owned, kind: 'directory', path: directory.slice(1), mode: 0o755 });
+    for (const file of files) {
+      draft.add({ ...owned, kind: 'text', path: `${directory.slice(1)}/${file}`, mode: 0o644, text: '' });
+    }
+  }
+  if (input.inventory !== undefined) {
+    const packages = [...owners].sort((a, b) => compareBytes(a.name, b.name));
+    for (const file of input.inventory(packages)) {
+      draft.add({
+        ...written,
+        kind: 'text',
+        path: file.path,
+        mode: 0o644,
+        reason: { kind: 'inventory', about: 'the packages' },
+        text: file.text,
+      });
+    }
+  }
+  return { entries: draft.finish(), epoch: input.epoch, warnings: [] };
+}
+
+/** Collects entries, keeps the first reason of each, and adds the directories that lead to them. */
+class Draft {
+  readonly #entries = new Map<string, RootfsEntry>();
+
+  add(entry: RootfsEntry): void {
+    const there = this.#entries.get(entry.path);
+    if (there === undefined) {
+      this.#entries.set(entry.path, entry);
+    } else if (
+      there.kind !== entry.kind ||
+      (there.kind === 'symlink' && entry.kind === 'symlink' && there.target !== entry.target)
+    ) {
+      throw cannot('plan', `/${entry.path}`, `it would be a ${there.kind} and a ${entry.kind} at once`, {
+        hint: 'choose other config and state directories in the definition',
+      });
+    }
+  }
+
+  finish(): readonly RootfsEntry[] {
+    for (const entry of [...this.#entries.values()].sort((a, b) => compareBytes(a.path, b.path))) {
+      for (let slash = entry.path.indexOf('/'); slash !== -1; slash = entry.path.indexOf('/', slash + 1)) {
+        const parent = entry.path.slice(0, slash);
+        const there = this.#entries.get(parent);
+        if (there === undefined) {
+          this.#entries.set(parent, {
+            kind: 'directory',
+            path: parent,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            owner: undefined,
+            reason: { kind: 'path', to: `/${entry.path}` },
+          });
+        } else if (there.kind !== 'directory') {
+          throw cannot('plan', `/${entry.path}`, `/${parent} is a ${there.kind}`, {
+            hint: 'choose other config and state directories in the definition',
+          });
+        }
+      }
+    }
+    return [...this.#entries.values()].sort((a, b) => compareBytes(a.path, b.path));
+  }
+}
+
+function refuseDanger(found: FoundFile, declared: readonly string[]): void {
+  const object = `/${found.path} of package ${found.owner.name} in the image`;
+  if ((found.entry.mode & 0o6000) !== 0) {
+    throw cannot(
+      'put',
+      object,
+      'it is setuid or setgid, and the image must not hold a way to more privileges',
+      {
+        hint: 'leave the file out of the definition, or take a package that does not need it',
+      },
+    );
+  }
+  if (found.entry.kind !== 'file' || found.entry.capability === undefined) return;
+  const undeclared = capabilityNames(found.entry.capability).filter((name) => !declared.includes(name));
+  if (undeclared.length > 0) {
+    throw cannot(
+      'put',
+      object,
+      `it carries the file capability ${undeclared.join(', ')}, which the definition does not declare`,
+      {
+        hint: 'declare it under capabilities, or leave the file out',
+      },
+    );
+  }
 }

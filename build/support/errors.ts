@@ -6,18 +6,22 @@ export interface ToolErrorOptions {
   /** What the user can do next, one line, no full stop at the end. */
   readonly hint?: string;
   readonly exitCode?: ExitCode;
+  /** Where one error stands for several problems: all of them, one line each. */
+  readonly details?: readonly string[];
 }
 
 /** An error whose message is meant for the user: one line, `cannot <verb> <object>: <reason>`. */
 export class ToolError extends Error {
   readonly hint: string | undefined;
   readonly exitCode: ExitCode;
+  readonly details: readonly string[];
 
   constructor(message: string, options: ToolErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'ToolError';
     this.hint = options.hint;
     this.exitCode = options.exitCode ?? 1;
+    this.details = options.details ?? [];
   }
 }
 
@@ -26,7 +30,12 @@ export class ToolError extends Error {
  *
  * @example throw cannot('read', path, 'the file ends inside a header')
  */
-export function cannot(verb: string, object: string, reason: string, options: ToolErrorOptions = {}): ToolError {
+export function cannot(
+  verb: string,
+  object: string,
+  reason: string,
+  options: ToolErrorOptions = {},
+): ToolError {
   return new ToolError(`cannot ${verb} ${oneLine(object)}: ${oneLine(reason)}`, options);
 }
 

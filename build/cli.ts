@@ -1,0 +1,189 @@
+#!/usr/bin/env node
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError, Option } from 'commander';
+import type { Context } from './commands/context.js';
+import type { DoctorOptions } from './commands/doctor.js';
+import type { BuildOptions } from './commands/build.js';
+import type { ImageOptions } from './commands/request.js';
+import { hintOf, reasonOf, ToolError } from './support/errors.js';
+import { createLog } from './support/log.js';
+import { version } from './support/version.js';
+
+interface GlobalOptions {
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly debug: boolean;
+}
+
+const interruption = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    // The second signal does not wait for tidying up.
+    if (interruption.signal.aborted) process.exit(exitCodeOf(signal));
+    interruption.abort(new ToolError(`stopped by ${signal}`));
+    process.exitCode = exitCodeOf(signal);
+  });
+}
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // The reader of a pipe, such as head, has gone: nothing is left to say.
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+try {
+  await createProgram().parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+function createProgram(): Command {
+  const program = new Command('dhcpd-scratch')
+    .description('Build container images that hold one server and nothing it does not need.')
+    .version(version)
+    .exitOverride()
+    .configureOutput({ writeErr: () => undefined })
+    .showHelpAfterError(false)
+    .helpCommand(false);
+
+  imageCommand(program, 'build', 'build the image and write it as an OCI layout and an oci-archive')
+    .option('-o, --output <dir>', 'directory for the results', 'out')
+    .addOption(
+      new Option('--engine <engine>', 'what makes the image')
+        .choices(['auto', 'oci', 'buildah'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--compression <method>', 'of the layer').choices(['gzip', 'zstd', 'none']).default('gzip'),
+    )
+    .option('--reference <name>', 'name of the image (default: localhost/NAME:latest)')
+    .action(async (definition: string, options: BuildOptions & GlobalOptions) => {
+      const { build } = await import('./commands/build.js');
+      await build(definition, options, contextOf(options));
+    });
+
+  imageCommand(
+    program,
+    'plan',
+    'show every file of the image with its size, owner and reason; write nothing',
+  ).action(async (definition: string, options: ImageOptions & GlobalOptions) => {
+    const { plan } = await import('./commands/plan.js');
+    await plan(definition, options, contextOf(options));
+  });
+
+  const why = program.command('why').description('show the chain from the server to one file of the image');
+  why.argument('<path>', 'a path in the image, such as /usr/lib/x86_64-linux-gnu/libc.so.6');
+  imageOptions(why).action(
+    async (path: string, definition: string, options: ImageOptions & GlobalOptions) => {
+      const command = await import('./commands/why.js');
+      await command.why(path, definition, options, contextOf(options));
+    },
+  );
+
+  imageCommand(program, 'lock', 'choose the newest packages again and write the lock file').action(
+    async (definition: string, options: ImageOptions & GlobalOptions) => {
+      const { lock } = await import('./commands/lock.js');
+      await lock(definition, options, contextOf(options));
+    },
+  );
+
+  globalOptions(
+    program.command('doctor').description('show what this host can do, and what to install for more'),
+  )
+    .option('--mirror <url>', 'ask this archive instead of the sources in the host’s apt configuration')
+    .option('--suite <name>', 'release to ask for')
+    .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
+    .option('--offline', 'do not ask the archive', false)
+    .action(async (options: DoctorOptions & GlobalOptions) => {
+      const { doctor } = await import('./commands/doctor.js');
+      await doctor(options, contextOf(options));
+    });
+
+  const cache = program.command('cache').description('the store of downloaded packages');
+  globalOptions(cache.command('clean').description('remove everything from the cache')).action(
+    async (options: GlobalOptions & { readonly json: boolean }) => {
+      const { cleanCache } = await import('./commands/cache.js');
+      await cleanCache(options, contextOf(options));
+    },
+  );
+  return program;
+}
+
+function imageCommand(program: Command, name: string, description: string): Command {
+  return imageOptions(program.command(name).description(description));
+}
+
+function imageOptions(command: Command): Command {
+  command
+    .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
+    .option('--arch <names>', 'architectures, separated by commas (default: this machine’s)')
+    .addOption(
+      new Option('--distro <family>', 'where the packages come from')
+        .choices(['auto', 'debian'])
+        .default('auto'),
+    )
+    .option('--mirror <url>', 'archive to use instead of the sources in the host’s apt configuration')
+    .option('--suite <name>', 'release to use, such as trixie (default: the definition’s, or the host’s)')
+    .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
+    .option('--lock-file <file>', 'lock file (default: beside the definition)')
+    .option('--locked', 'use exactly the packages of the lock file, or fail', false)
+    .option('--offline', 'use the cache alone', false);
+  return globalOptions(command);
+}
+
+function globalOptions(command: Command): Command {
+  return command
+    .option('--json', 'print one JSON document', false)
+    .option('-q, --quiet', 'say nothing but warnings and the result', false)
+    .option('--debug', 'say more, and show where an error came from', false);
+}
+
+function contextOf(options: GlobalOptions): Context {
+  return {
+    log: createLog({
+      stream: process.stderr,
+      environment: process.env,
+      level: options.debug ? 'debug' : options.quiet ? 'quiet' : 'normal',
+    }),
+    print: (text) => {
+      process.stdout.write(text);
+    },
+    environment: process.env,
+    cwd: process.cwd(),
+    hostArchitecture: process.arch,
+    packageDirectory: fileURLToPath(new URL('..', import.meta.url)),
+    signal: interruption.signal,
+    now: new Date(),
+  };
+}
+
+/** Prints one line for the user and gives the exit code: 2 for usage and definitions, 1 for failed work. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')}; see dhcpd-scratch --help\n`);
+    return 2;
+  }
+  const stopped = interruption.signal.aborted;
+  if (error instanceof ToolError && error.details.length > 0) {
+    for (const detail of error.details) process.stderr.write(`error: ${detail}\n`);
+  } else {
+    const hint = stopped ? undefined : hintOf(error);
+    const message = stopped
+      ? reasonOf(interruption.signal.reason)
+      : error instanceof ToolError
+        ? error.message
+        : `internal error: ${reasonOf(error)}`;
+    process.stderr.write(`error: ${message}${hint === undefined ? '' : `; ${hint}`}\n`);
+  }
+  if (process.argv.includes('--debug') && error instanceof Error) {
+    for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+      process.stderr.write(`${cause.stack ?? cause.message}\n`);
+    }
+  }
+  if (stopped) return Number(process.exitCode ?? 1);
+  return error instanceof ToolError ? error.exitCode : 1;
+}
+
+function exitCodeOf(signal: 'SIGINT' | 'SIGTERM'): number {
+  return signal === 'SIGINT' ? 130 : 143;
+}

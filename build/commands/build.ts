@@ -1,0 +1,66 @@
+import { join, relative, resolve } from 'node:path';
+import type { Context } from './context.js';
+import { requestOf, type ImageOptions } from './request.js';
+import { servicesOf } from './services.js';
+import { buildImages, type BuildOutcome } from '../pipeline.js';
+import type { Compression } from '../rootfs/layer.js';
+import { formatBytes } from '../support/format.js';
+
+export interface BuildOptions extends ImageOptions {
+  readonly output: string;
+  readonly engine: 'auto' | 'oci' | 'buildah';
+  readonly compression: Compression;
+  readonly reference?: string;
+}
+
+/** `build`: makes the image, writes it and the lock file, and prints where it is. */
+export async function build(definition: string, options: BuildOptions, context: Context): Promise<void> {
+  const outcome = await buildImages(requestOf(definition, options, context), await servicesOf(context), {
+    directory: resolve(context.cwd, options.output),
+    engine: options.engine,
+    compression: options.compression,
+    reference: options.reference,
+  });
+  context.print(
+    options.json ? `${JSON.stringify(documentOf(outcome), undefined, 2)}\n` : textOf(outcome, context.cwd),
+  );
+}
+
+function documentOf({ image, images, lockFile, lockChanged }: BuildOutcome): unknown {
+  return {
+    reference: image.reference,
+    digest: image.digest,
+    engine: image.engine,
+    layout: image.layout,
+    archive: image.archive,
+    lockFile,
+    lockChanged,
+    manifests: image.manifests.map((manifest, index) => ({ ...manifest, ...images[index] })),
+  };
+}
+
+function textOf({ image, images, lockFile, lockChanged }: BuildOutcome, cwd: string): string {
+  const lines = [`image    ${image.reference}`, `digest   ${image.digest}`];
+  image.manifests.forEach((manifest, index) => {
+    const made = images[index];
+    if (made === undefined) return;
+    const digest = image.manifests.length > 1 ? ` ${manifest.digest}` : '';
+    lines.push(
+      `${manifest.architecture.padEnd(8)} ${formatBytes(manifest.layerSize)} compressed, ` +
+        `${formatBytes(made.contentBytes)} in ${made.files} files from ${made.packages} packages (${made.release})${digest}`,
+    );
+  });
+  const archive = pathFrom(cwd, image.archive);
+  lines.push(`layout   ${pathFrom(cwd, image.layout)}`, `archive  ${archive}`);
+  lines.push(
+    `lock     ${pathFrom(cwd, lockFile)}${lockChanged ? ' (written)' : ''}`,
+    `load it  podman load -i ${archive}`,
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+/** The shorter way to write a path for somebody who stands in `cwd`. */
+function pathFrom(cwd: string, path: string): string {
+  const short = relative(cwd, path);
+  return short.startsWith('..') ? path : join('.', short);
+}

@@ -1,0 +1,139 @@
+import { readFile } from 'node:fs/promises';
+import type { Context } from './context.js';
+import { mirrorOf } from './request.js';
+import { servicesOf } from './services.js';
+import { surveyArchive } from '../pipeline.js';
+import { buildahUsable } from '../image/buildah-usable.js';
+import { architectures, parseArchitecture } from '../support/architecture.js';
+import { findProgram, run } from '../support/exec.js';
+import { hintOf, reasonOf } from '../support/errors.js';
+
+export interface DoctorOptions {
+  readonly mirror?: string;
+  readonly suite?: string;
+  readonly keyring?: string;
+  readonly offline: boolean;
+  readonly json: boolean;
+}
+
+interface Finding {
+  readonly about: string;
+  /** `missing` keeps something optional from working; `broken` keeps `build` from working. */
+  readonly state: 'ok' | 'missing' | 'broken';
+  readonly found: string;
+  /** What to do for more. */
+  readonly advice: string | null;
+}
+
+/** `doctor`: what this host can do. Its exit code is 1 when `build` cannot work here. */
+export async function doctor(options: DoctorOptions, context: Context): Promise<void> {
+  const findings = await Promise.all([
+    cacheFinding(context),
+    archiveFinding(options, context),
+    buildahFinding(context),
+    podmanFinding(context),
+    emulationFinding(context),
+  ]);
+  const all: readonly Finding[] = [
+    { about: 'node', state: 'ok', found: `${process.version} on ${context.hostArchitecture}`, advice: null },
+    { about: 'embedded engine', state: 'ok', found: `builds for ${architectures.join(', ')}`, advice: null },
+    ...findings,
+  ];
+  context.print(options.json ? `${JSON.stringify({ findings: all }, undefined, 2)}\n` : textOf(all));
+  if (all.some(({ state }) => state === 'broken')) process.exitCode = 1;
+}
+
+function textOf(findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ about }) => about.length));
+  return findings
+    .map(({ about, state, found, advice }) => {
+      const line = `${state.padEnd(7)}  ${about.padEnd(width)}  ${found}`;
+      return advice === null ? `${line}\n` : `${line}\n${' '.repeat(width + 11)}-> ${advice}\n`;
+    })
+    .join('');
+}
+
+async function cacheFinding(context: Context): Promise<Finding> {
+  const about = 'cache';
+  try {
+    const { cache } = await servicesOf(context);
+    await (await cache.temporary()).discard();
+    return { about, state: 'ok', found: cache.directory, advice: null };
+  } catch (error) {
+    return { about, state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null };
+  }
+}
+
+async function archiveFinding(options: DoctorOptions, context: Context): Promise<Finding> {
+  const about = 'Debian archive';
+  try {
+    const suites = await surveyArchive(
+      {
+        mirror: options.mirror === undefined ? undefined : mirrorOf(options.mirror),
+        suite: options.suite,
+        keyring: options.keyring,
+        offline: options.offline,
+      },
+      await servicesOf(context),
+    );
+    const found = suites.map(
+      ({ suite, date, architectures: names }) => `${suite} of ${date} for ${names.join(' ')}`,
+    );
+    return { about, state: 'ok', found: found.join('; '), advice: null };
+  } catch (error) {
+    return { about, state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null };
+  }
+}
+
+async function buildahFinding({ environment }: Context): Promise<Finding> {
+  const about = 'buildah engine';
+  const usable = await buildahUsable({ exec: run, environment });
+  return usable.usable
+    ? { about, state: 'ok', found: `buildah ${usable.version}`, advice: null }
+    : { about, state: 'missing', found: usable.reason, advice: usable.hint };
+}
+
+async function podmanFinding({ environment }: Context): Promise<Finding> {
+  const about = 'podman';
+  const path = await findProgram('podman', environment['PATH']);
+  return path === undefined
+    ? {
+        about,
+        state: 'missing',
+        found: 'not installed: images can be built, not run',
+        advice: 'install podman',
+      }
+    : { about, state: 'ok', found: path, advice: null };
+}
+
+/** Which foreign architectures the kernel can run through binfmt_misc; building needs none of it. */
+async function emulationFinding(context: Context): Promise<Finding> {
+  const about = 'running foreign images';
+  const host = parseArchitecture(context.hostArchitecture);
+  const able = await Promise.all(
+    architectures.map(async (architecture) => {
+      const entry = await readFile(`/proc/sys/fs/binfmt_misc/qemu-${qemuName(architecture)}`, 'utf8').catch(
+        () => '',
+      );
+      return entry.startsWith('enabled') && architecture !== host ? [architecture] : [];
+    }),
+  );
+  const names = able.flat();
+  return names.length > 0
+    ? { about, state: 'ok', found: names.join(', '), advice: null }
+    : {
+        about,
+        state: 'missing',
+        found: `only ${host}; building needs no emulation`,
+        advice: 'install qemu-user-static',
+      };
+}
+
+function qemuName(architecture: string): string {
+  return (
+    new Map([
+      ['i686', 'i386'],
+      ['armv7l', 'arm'],
+    ]).get(architecture) ?? architecture
+  );
+}

@@ -1,0 +1,55 @@
+import type { Context } from './context.js';
+import { requestOf, type ImageOptions } from './request.js';
+import { withPrepared } from './services.js';
+import { writeLock, type LockedPackage, type LockFile } from '../repository/lock.js';
+
+interface Change {
+  readonly target: string;
+  readonly package: string;
+  readonly from: string | null;
+  readonly to: string | null;
+}
+
+/** `lock`: chooses the newest packages anew, writes the lock file and prints what has changed in it. */
+export async function lock(definition: string, options: ImageOptions, context: Context): Promise<void> {
+  const request = requestOf(definition, options, context, true);
+  const { before, after } = await withPrepared(request, context, async (prepared) => {
+    if (prepared.lock.changed) await writeLock(request.lockFile, prepared.lock.after);
+    return prepared.lock;
+  });
+  const changes = changesBetween(before, after);
+  if (options.json) {
+    context.print(`${JSON.stringify({ lockFile: request.lockFile, changes, lock: after }, undefined, 2)}\n`);
+    return;
+  }
+  const lines = changes.map(
+    (change) => `${change.target}: ${change.package} ${change.from ?? '(new)'} -> ${change.to ?? '(gone)'}`,
+  );
+  context.print(
+    `${[...lines, `${request.lockFile}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} changes`}`].join('\n')}\n`,
+  );
+}
+
+function changesBetween(before: LockFile | undefined, after: LockFile): readonly Change[] {
+  const old = packagesOf(before);
+  const now = packagesOf(after);
+  return [...new Set([...old.keys(), ...now.keys()])].sort().flatMap((key) => {
+    const [target = '', name = ''] = key.split('\n');
+    const from = old.get(key);
+    const to = now.get(key);
+    return from?.sha256 === to?.sha256
+      ? []
+      : [{ target, package: name, from: from?.version ?? null, to: to?.version ?? null }];
+  });
+}
+
+function packagesOf(lockFile: LockFile | undefined): ReadonlyMap<string, LockedPackage> {
+  return new Map(
+    (lockFile?.targets ?? []).flatMap((target) =>
+      target.packages.map((locked): [string, LockedPackage] => [
+        `${target.family} ${target.release} ${target.architecture}\n${locked.name}`,
+        locked,
+      ]),
+    ),
+  );
+}

@@ -1,0 +1,468 @@
+import { mkdir } from 'node:fs/promises';
+import { posix } from 'node:path';
+import { loadDefinition } from './definition/load.js';
+import type { FamilyPackage, ImageDefinition } from './definition/definition.js';
+import { closeLibraries, type ClosureObject, type LoaderView } from './elf/closure.js';
+import { createBuildahEngine } from './image/buildah.js';
+import { imageConfig } from './image/describe.js';
+import type { BuiltImage, ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
+import { createOciEngine } from './image/oci.js';
+import { dpkgStatusFiles } from './inventory/scanner-files.js';
+import type { PackageContents } from './package/contents.js';
+import { openDeb } from './package/deb.js';
+import { decompressFile } from './package/decompress.js';
+import { locateProgram } from './package/program.js';
+import { createPackageTree, type PackageTree } from './package/tree.js';
+import type { DebianArchive } from './repository/debian/archive.js';
+import { debianLoader, mergedUsr, releasePackage } from './repository/debian/layout.js';
+import {
+  DebianOrigin,
+  type OpenedPackage,
+  type OriginOptions,
+  type SuiteSurvey,
+} from './repository/debian/origin.js';
+import {
+  formatLock,
+  readLock,
+  writeLock,
+  type LockedPackage,
+  type LockedTarget,
+  type LockFile,
+} from './repository/lock.js';
+import { writeLayer, type Compression } from './rootfs/layer.js';
+import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
+import { describeReason, rankOfReason } from './rootfs/reason.js';
+import type { Architecture } from './support/architecture.js';
+import { cannotWrite } from './support/atomic.js';
+import type { Cache, TemporaryBlob } from './support/cache.js';
+import { cannot } from './support/errors.js';
+import type { Exec } from './support/exec.js';
+import type { Log } from './support/log.js';
+import { compareBytes } from './support/order.js';
+
+/** How the lock file is used: as far as it fits, exactly, or not at all. */
+export type LockMode = 'prefer' | 'locked' | 'renew';
+
+/** Which image, from where. */
+export interface ImageRequest {
+  /** Absolute path. */
+  readonly definition: string;
+  /** The definition as the user named it, for hints. */
+  readonly definitionArgument: string;
+  /** Absolute path. */
+  readonly lockFile: string;
+  readonly architectures: readonly [Architecture, ...Architecture[]];
+  readonly distro: 'auto' | 'debian';
+  /** URL that ends in `/`. */
+  readonly mirror: string | undefined;
+  readonly suite: string | undefined;
+  /** Absolute path. */
+  readonly keyring: string | undefined;
+  readonly mode: LockMode;
+  readonly offline: boolean;
+}
+
+/** What the pipeline works with; commands make it, tests make their own. */
+export interface Services {
+  readonly log: Log;
+  readonly exec: Exec;
+  readonly cache: Cache;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+/** One architecture, decided: nothing has been written yet. */
+export interface PreparedImage {
+  readonly architecture: Architecture;
+  readonly target: LockedTarget;
+  readonly plan: RootfsPlan;
+  readonly config: ImageConfig;
+}
+
+export interface Preparation {
+  readonly definition: ImageDefinition;
+  readonly images: readonly PreparedImage[];
+  readonly lock: {
+    readonly before: LockFile | undefined;
+    readonly after: LockFile;
+    readonly changed: boolean;
+  };
+  /** Gives the opened packages back; bytes of the plans cannot be read afterwards. */
+  close(): Promise<void>;
+}
+
+/**
+ * Definition -> packages -> closure -> plan, for every architecture asked for.
+ *
+ * @throws ToolError of any stage; with exit code 2 for what the user asked wrongly
+ */
+export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
+  const definition = await loadDefinition(request.definition);
+  const before = await readLock(request.lockFile);
+  const lock = usableLock(definition, before, request);
+  const family = definition.packages.debian;
+  if (family === undefined) {
+    throw cannot('build', definition.name, 'the definition names no Debian package', {
+      hint: 'add debian under packages',
+      exitCode: 2,
+    });
+  }
+  const origin = originOf({ ...request, release: family.release, renewal: renewalOf(request) }, services);
+  const job: Job = { definition, family, origin, services };
+  try {
+    const images = await Promise.all(
+      request.architectures.map((architecture) => prepareImage(architecture, lock, job)),
+    );
+    const after = mergedLock(
+      definition,
+      lock,
+      images.map((image) => image.target),
+    );
+    const changed = before === undefined || formatLock(before) !== formatLock(after);
+    return { definition, images, lock: { before, after, changed }, close: () => origin.close() };
+  } catch (error) {
+    await origin.close();
+    throw error;
+  }
+}
+
+export interface BuildTarget {
+  /** Absolute path; made when it does not exist. */
+  readonly directory: string;
+  readonly engine: 'auto' | 'oci' | 'buildah';
+  readonly compression: Compression;
+  readonly reference: string | undefined;
+}
+
+export interface BuildOutcome {
+  readonly image: BuiltImage;
+  /** In the order of `image.manifests`. */
+  readonly images: readonly ImageSummary[];
+  readonly lockFile: string;
+  readonly lockChanged: boolean;
+}
+
+export interface ImageSummary {
+  readonly release: string;
+  readonly packages: number;
+  /** Regular files, and their bytes together. */
+  readonly files: number;
+  readonly contentBytes: number;
+}
+
+/** Prepares, writes one layer per architecture, lets the engine write the image, then writes the lock file. */
+export async function buildImages(
+  request: ImageRequest,
+  services: Services,
+  target: BuildTarget,
+): Promise<BuildOutcome> {
+  const prepared = await prepareImages(request, services);
+  const temporaries: TemporaryBlob[] = [];
+  try {
+    const { definition, images, lock } = prepared;
+    const inputs = await Promise.all(
+      images.map(async ({ plan, config }): Promise<ImageInput> => {
+        const temporary = await services.cache.temporary();
+        temporaries.push(temporary);
+        return { plan, config, layer: await writeLayer(plan, target.compression, temporary.path) };
+      }),
+    );
+    services.signal.throwIfAborted();
+    await mkdir(target.directory, { recursive: true }).catch((error: unknown) => {
+      throw cannotWrite(target.directory, error);
+    });
+    const image = await engineOf(target.engine, services).build(inputs, {
+      name: definition.name,
+      reference: target.reference ?? `localhost/${definition.name}:latest`,
+      directory: target.directory,
+      signal: services.signal,
+    });
+    if (lock.changed && request.mode !== 'locked') await writeLock(request.lockFile, lock.after);
+    return {
+      image,
+      images: images.map(summaryOf),
+      lockFile: request.lockFile,
+      lockChanged: lock.changed && request.mode !== 'locked',
+    };
+  } finally {
+    await Promise.all(temporaries.map((temporary) => temporary.discard()));
+    await prepared.close();
+  }
+}
+
+/** `auto` is the embedded writer: its digest is the same on every machine, whether buildah is there or not. */
+function engineOf(name: BuildTarget['engine'], { exec, environment }: Services): ImageEngine {
+  return name === 'buildah' ? createBuildahEngine({ exec, environment }) : createOciEngine();
+}
+
+type OriginRequest = Pick<
+  OriginOptions,
+  'release' | 'suite' | 'mirror' | 'keyring' | 'offline' | 'mode' | 'renewal'
+>;
+
+function originOf(request: OriginRequest, services: Services): DebianOrigin {
+  return new DebianOrigin({
+    ...request,
+    ...services,
+    openPackage: (path, sha256) => openDeb(path, sha256, services.cache),
+    decompressFile,
+  });
+}
+
+/** Whether the archive can be reached and trusted, suite by suite; for `doctor`. */
+export async function surveyArchive(
+  request: Pick<OriginRequest, 'suite' | 'mirror' | 'keyring' | 'offline'>,
+  services: Services,
+): Promise<readonly SuiteSurvey[]> {
+  const origin = originOf({ ...request, release: 'host', mode: 'renew', renewal: '' }, services);
+  try {
+    return await origin.survey();
+  } finally {
+    await origin.close();
+  }
+}
+
+interface Job {
+  readonly definition: ImageDefinition;
+  readonly family: FamilyPackage;
+  readonly origin: DebianOrigin;
+  readonly services: Services;
+}
+
+/** Packages of one architecture: from the lock file as far as it may and can be used, else chosen anew. */
+async function prepareImage(
+  architecture: Architecture,
+  lock: LockFile | undefined,
+  job: Job,
+): Promise<PreparedImage> {
+  const locked = await job.origin.locked(lock, architecture);
+  if (locked !== undefined) return decide(architecture, job, locked.release, locked.packages, undefined);
+  const archive = await job.origin.archive(architecture);
+  const names = [job.family.package, ...(job.definition.inventory ? [releasePackage] : [])];
+  return decide(architecture, job, archive.release, await openNamed(archive, names), archive);
+}
+
+async function openNamed(
+  archive: DebianArchive,
+  names: readonly string[],
+): Promise<readonly OpenedPackage[]> {
+  const records = names.map((name) => {
+    const record = archive.find(name);
+    if (record !== undefined) return record;
+    const similar = archive.similar(name);
+    throw cannot(
+      'find',
+      `package ${name}`,
+      `${archive.release} has none of that name for ${archive.architecture}`,
+      {
+        hint:
+          similar.length === 0
+            ? 'correct packages in the definition, or choose another release with --suite'
+            : `did you mean ${similar.slice(0, 3).join(' or ')}?`,
+      },
+    );
+  });
+  const opened = await archive.open(records);
+  return opened.map((contents, index) => ({ contents, record: records[index] ?? unreachable() }));
+}
+
+/** Closure, plan, configuration and lock entry. Without an archive the packages given must be enough. */
+async function decide(
+  architecture: Architecture,
+  { definition, family, services }: Job,
+  release: string,
+  packages: readonly OpenedPackage[],
+  archive: DebianArchive | undefined,
+): Promise<PreparedImage> {
+  const tree = createPackageTree(mergedUsr);
+  const opened: OpenedPackage[] = [];
+  const add = async (found: OpenedPackage): Promise<void> => {
+    if (opened.some(({ contents }) => contents === found.contents)) return;
+    opened.push(found);
+    await tree.add(found.contents);
+  };
+  for (const found of packages) await add(found);
+
+  const loader = debianLoader(architecture);
+  const programs = definition.roots.map((name) => locateProgram(tree, family.package, name));
+  const closure = await closeLibraries<PackageContents>({
+    roots: programs,
+    dlopen: definition.dlopen,
+    view: viewOf(tree),
+    config: loader,
+    provide: async (soname, neededBy) => {
+      // The loader itself, or a library needed by its path, stands in one place alone.
+      const isPath = soname.includes('/');
+      const provider = await archive?.provider({
+        soname: posix.basename(soname),
+        neededBy: neededBy.owner.name,
+        root: family.package,
+        directories: (isPath ? [posix.dirname(soname)] : loader.builtIn).map((path) =>
+          path.replace(/^\/+/, ''),
+        ),
+      });
+      if (archive === undefined || provider === undefined) return false;
+      services.log.debug(`${soname}: ${provider.explanation}`);
+      for (const contents of await archive.open([provider.record]))
+        await add({ contents, record: provider.record });
+      return true;
+    },
+  });
+  for (const warning of closure.warnings) services.log.warn(warning);
+
+  const state = stateOf(definition, family);
+  const plan = planRootfs({
+    tree,
+    wanted: [
+      ...closure.objects.map((object) => ({ path: object.path, reason: reasonOfObject(object) })),
+      ...definition.files.map((path) => ({ path, reason: { kind: 'declared', field: 'files' } as const })),
+      ...(definition.inventory
+        ? [{ path: '/etc/os-release', reason: { kind: 'inventory', about: 'the release' } as const }]
+        : []),
+    ],
+    user: definition.user,
+    state,
+    config: definition.config,
+    capabilities: definition.capabilities,
+    inventory: definition.inventory ? dpkgStatusFiles : undefined,
+    epoch: epochOf(services.environment, opened),
+  });
+  const target: LockedTarget = {
+    family: 'debian',
+    release,
+    architecture,
+    packages: lockedPackages(opened, plan),
+  };
+  const [program = unreachable()] = programs;
+  const owner = tree.lookup(program.slice(1))?.owner ?? unreachable();
+  const config = imageConfig({
+    definition,
+    architecture,
+    program,
+    version: owner.version,
+    state: state?.directory,
+    created: plan.epoch,
+  });
+  return { architecture, target, plan, config };
+}
+
+function viewOf(tree: PackageTree): LoaderView<PackageContents> {
+  return {
+    lookup: (path) => {
+      const found = tree.lookup(path.replace(/^\/+/, ''));
+      if (found === undefined) return undefined;
+      return { path: `/${found.path}`, owner: found.owner, read: () => found.owner.read(found.entry) };
+    },
+  };
+}
+
+function reasonOfObject(object: ClosureObject<PackageContents>): Reason {
+  const name = object.neededAs ?? object.path;
+  switch (object.role) {
+    case 'root':
+      return { kind: 'root', program: object.path };
+    case 'interpreter':
+      return { kind: 'interpreter', of: object.chain.at(-2) ?? object.path };
+    case 'library':
+      return { kind: 'needed', chain: object.chain, name };
+    case 'dlopen':
+      return { kind: 'dlopen', by: object.chain.at(-2) ?? object.path, name };
+  }
+}
+
+function stateOf(
+  definition: ImageDefinition,
+  family: FamilyPackage,
+): { directory: string; volume: string; files: readonly string[] } | undefined {
+  if (definition.state === undefined || family.state === undefined) return undefined;
+  return { directory: family.state, ...definition.state };
+}
+
+/** Times in the image: SOURCE_DATE_EPOCH (reproducible-builds.org), or when the newest of its packages was built. */
+function epochOf(environment: Services['environment'], opened: readonly OpenedPackage[]): number {
+  const given = environment['SOURCE_DATE_EPOCH'];
+  if (given === undefined || given === '')
+    return Math.max(0, ...opened.map(({ contents }) => contents.built));
+  if (!/^\d{1,11}$/.test(given)) {
+    throw cannot('use', `SOURCE_DATE_EPOCH=${given}`, 'it is no number of seconds since 1970', {
+      exitCode: 2,
+    });
+  }
+  return Number(given);
+}
+
+/** The packages that a file of the image comes from, each with the weightiest of its files' reasons. */
+function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): readonly LockedPackage[] {
+  return opened
+    .flatMap(({ contents, record }): LockedPackage[] => {
+      const entries = plan.entries.filter((entry) => entry.owner === contents);
+      const [best] = entries.sort((a, b) => rankOfReason(a.reason) - rankOfReason(b.reason));
+      if (best === undefined) return [];
+      const { name, version, architecture, suite, path, size, sha256 } = record;
+      return [
+        {
+          name,
+          version,
+          architecture,
+          suite,
+          path,
+          size,
+          sha256,
+          why: `/${best.path}: ${describeReason(best.reason)}`,
+        },
+      ];
+    })
+    .sort((a, b) => compareBytes(a.name, b.name));
+}
+
+/** The lock file's content as far as it fits the definition. @throws ToolError when --locked and it does not */
+function usableLock(
+  definition: ImageDefinition,
+  lock: LockFile | undefined,
+  request: ImageRequest,
+): LockFile | undefined {
+  if (lock?.definition === definition.sha256) return lock;
+  if (request.mode !== 'locked') return undefined;
+  throw cannot(
+    'use',
+    request.lockFile,
+    lock === undefined ? 'there is no such lock file' : 'the definition has changed since it was written',
+    { hint: `run ${renewalOf(request)}`, exitCode: 2 },
+  );
+}
+
+function renewalOf(request: ImageRequest): string {
+  return `dhcpd-scratch lock ${request.definitionArgument}`;
+}
+
+/** The old lock file with the new targets in place of its own for the same release and architecture. */
+function mergedLock(
+  definition: ImageDefinition,
+  lock: LockFile | undefined,
+  targets: readonly LockedTarget[],
+): LockFile {
+  const key = (target: LockedTarget): string => `${target.family} ${target.release} ${target.architecture}`;
+  const merged = new Map([...(lock?.targets ?? []), ...targets].map((target) => [key(target), target]));
+  return {
+    definition: definition.sha256,
+    targets: [...merged.values()].sort((a, b) => compareBytes(key(a), key(b))),
+  };
+}
+
+function summaryOf({ target, plan }: PreparedImage): ImageSummary {
+  const sizes = plan.entries.flatMap((entry) => {
+    if (entry.kind === 'file') return [entry.size];
+    return entry.kind === 'text' ? [Buffer.byteLength(entry.text)] : [];
+  });
+  return {
+    release: target.release,
+    packages: target.packages.length,
+    files: sizes.length,
+    contentBytes: sizes.reduce((sum, size) => sum + size, 0),
+  };
+}
+
+function unreachable(): never {
+  throw new Error('this cannot happen');
+}

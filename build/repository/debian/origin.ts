@@ -1,0 +1,245 @@
+import { hostRelease, readAptConfiguration, type AptConfiguration } from './apt-config.js';
+import {
+  locateLocked,
+  openArchive,
+  type DebianArchive,
+  type DecompressFile,
+  type OpenPackage,
+} from './archive.js';
+import { fetchRelease } from './release.js';
+import { chooseSources, type ChosenSources } from './suites.js';
+import type { PackageContents } from '../../package/contents.js';
+import type { Architecture } from '../../support/architecture.js';
+import type { Cache } from '../../support/cache.js';
+import type { Exec } from '../../support/exec.js';
+import type { Log } from '../../support/log.js';
+import { cannot, reasonOf, ToolError } from '../../support/errors.js';
+import { createFetcher, type Fetcher } from '../fetch.js';
+import type { LockedPackage, LockedTarget, LockFile } from '../lock.js';
+
+export interface OriginOptions {
+  /** `host` or a codename: what the definition says. */
+  readonly release: string;
+  /** `--suite`, `--mirror` and `--keyring`. */
+  readonly suite: string | undefined;
+  readonly mirror: string | undefined;
+  readonly keyring: string | undefined;
+  readonly offline: boolean;
+  /** `locked`: never choose packages; the lock file must be enough. */
+  readonly mode: 'prefer' | 'locked' | 'renew';
+  /** Command that renews the lock file, for hints. */
+  readonly renewal: string;
+  readonly openPackage: OpenPackage;
+  readonly decompressFile: DecompressFile;
+  readonly log: Log;
+  readonly exec: Exec;
+  readonly cache: Cache;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly now: Date;
+  readonly signal: AbortSignal;
+}
+
+export interface OpenedPackage {
+  readonly contents: PackageContents;
+  readonly record: Omit<LockedPackage, 'why'>;
+}
+
+/**
+ * Where the Debian packages of one run come from: the lock file and the cache as far as they reach, else the
+ * archive. The host's configuration, the network and the archive's indexes are touched only when they are needed.
+ */
+export class DebianOrigin {
+  readonly #options: OriginOptions;
+  readonly #opened: Promise<PackageContents>[] = [];
+  #apt: Promise<AptConfiguration | undefined> | undefined;
+  #fetcher: Promise<Fetcher> | undefined;
+  #chosen: Promise<ChosenSources> | undefined;
+
+  constructor(options: OriginOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The packages that the lock file names for this architecture, opened.
+   *
+   * @returns undefined when they have to be chosen from the archive: the lock file has none of this release and
+   * architecture, or one of them can no longer be had
+   * @throws ToolError instead, when the lock file must be enough
+   */
+  async locked(lock: LockFile | undefined, architecture: Architecture): Promise<LockedPackages | undefined> {
+    const { mode, renewal, offline, log } = this.#options;
+    if (mode === 'renew') return undefined;
+    const target = await this.#lockedTarget(lock, architecture);
+    if (target === undefined) {
+      if (mode === 'prefer') return undefined;
+      throw cannot(
+        'build from',
+        'the lock file',
+        `it names no packages of this release for ${architecture}`,
+        {
+          hint: `run ${renewal} --arch ${architecture}`,
+        },
+      );
+    }
+    try {
+      const packages = await Promise.all(
+        target.packages.map(async (record) => ({
+          record,
+          contents: await this.#open(await this.#fetch(record), record.sha256),
+        })),
+      );
+      return { release: target.release, packages };
+    } catch (error) {
+      if (!(error instanceof ToolError) || this.#options.signal.aborted) throw error;
+      if (mode === 'locked' || offline) {
+        throw new ToolError(error.message, {
+          cause: error,
+          hint:
+            mode === 'locked'
+              ? `if the package is gone from the archive, run ${renewal}`
+              : (error.hint ?? ''),
+        });
+      }
+      log.info(`choosing packages anew: ${reasonOf(error)}`);
+      return undefined;
+    }
+  }
+
+  /** The archive itself, verified, for choosing packages. */
+  async archive(architecture: Architecture): Promise<DebianArchive> {
+    const { cache, log, now, openPackage, decompressFile } = this.#options;
+    const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
+    return openArchive({
+      release,
+      sources,
+      architecture,
+      fetcher,
+      cache,
+      log,
+      now,
+      decompressFile,
+      openPackage: (path, sha256) => this.#keep(openPackage(path, sha256)),
+    });
+  }
+
+  /** Asks every suite for its Release, verified: whether the archive can be reached and trusted. */
+  async survey(): Promise<readonly SuiteSurvey[]> {
+    const [{ sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
+    const { cache, log, now } = this.#options;
+    const surveys = await Promise.all(
+      sources.map(async (source) => {
+        const release = await fetchRelease(source, { fetcher, cache, log, now });
+        if (release === undefined && !source.optional) {
+          throw cannot('find', `suite ${source.suite}`, 'the archive does not have it', {
+            hint: 'correct --suite, --mirror or the apt configuration',
+          });
+        }
+        return release === undefined
+          ? []
+          : [
+              {
+                suite: source.suite,
+                date: new Date(release.date).toISOString().slice(0, 10),
+                architectures: release.architectures,
+              },
+            ];
+      }),
+    );
+    return surveys.flat();
+  }
+
+  /** Gives every opened package and every connection back. */
+  async close(): Promise<void> {
+    const opened = await Promise.allSettled(this.#opened);
+    await Promise.all(
+      opened.map((result) => (result.status === 'fulfilled' ? result.value.close() : undefined)),
+    );
+    await (await this.#fetcher)?.close();
+  }
+
+  async #lockedTarget(
+    lock: LockFile | undefined,
+    architecture: Architecture,
+  ): Promise<LockedTarget | undefined> {
+    const targets = lock?.targets.filter((target) => target.architecture === architecture) ?? [];
+    const release = await this.#wantedRelease();
+    if (release !== undefined) return targets.find((target) => target.release === release);
+    // No release is asked for and the host has none: the lock file decides, if it can.
+    return targets.length === 1 ? targets[0] : undefined;
+  }
+
+  async #wantedRelease(): Promise<string | undefined> {
+    const { suite, release } = this.#options;
+    return suite ?? (release === 'host' ? await hostRelease() : release);
+  }
+
+  async #fetch(record: LockedPackage): Promise<string> {
+    const cached = await this.#options.cache.find(record.sha256);
+    if (cached !== undefined) return cached;
+    const [{ sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
+    return fetcher.blob(locateLocked(sources, record), {
+      sha256: record.sha256,
+      size: record.size,
+      label: `${record.name} ${record.version}`,
+    });
+  }
+
+  #open(path: string, sha256: string): Promise<PackageContents> {
+    return this.#keep(this.#options.openPackage(path, sha256));
+  }
+
+  #keep(contents: Promise<PackageContents>): Promise<PackageContents> {
+    this.#opened.push(contents);
+    return contents;
+  }
+
+  #sources(): Promise<ChosenSources> {
+    const { mirror, keyring, log } = this.#options;
+    this.#chosen ??= (async () =>
+      chooseSources(
+        {
+          apt: await this.#hostApt(),
+          hostRelease: await hostRelease(),
+          suite: await this.#wantedRelease(),
+          mirror,
+          keyring,
+        },
+        log,
+      ))();
+    return this.#chosen;
+  }
+
+  #connect(): Promise<Fetcher> {
+    const { log, environment, signal, cache, offline } = this.#options;
+    this.#fetcher ??= (async () => {
+      const apt = await this.#hostApt();
+      return createFetcher({
+        log,
+        signal,
+        cache,
+        offline,
+        environment: { ...environment, ...apt?.proxyEnvironment },
+      });
+    })();
+    return this.#fetcher;
+  }
+
+  #hostApt(): Promise<AptConfiguration | undefined> {
+    const { exec, environment, log } = this.#options;
+    this.#apt ??= readAptConfiguration({ exec, environment, log });
+    return this.#apt;
+  }
+}
+
+export interface LockedPackages {
+  readonly release: string;
+  readonly packages: readonly OpenedPackage[];
+}
+
+export interface SuiteSurvey {
+  readonly suite: string;
+  /** Day of its Release, YYYY-MM-DD. */
+  readonly date: string;
+  /** Debian architecture names. */
+  readonly architectures: readonly string[];
+}

@@ -1,0 +1,192 @@
+import { cannot } from '../../support/errors.js';
+import { nearest } from '../../support/nearest.js';
+import { compareBytes } from '../../support/order.js';
+import { parseStanza, stanzaText, visitPackages, type Stanza } from './deb822.js';
+import { archivePath } from './release.js';
+import type { Dependency, PackageRecord } from './archive.js';
+import type { Source } from './sources.js';
+import { compareVersions, isVersion } from './versions.js';
+
+/** One unpacked Packages index. */
+export interface IndexFile {
+  readonly bytes: Buffer;
+  readonly source: Source;
+  /** Names it in errors. */
+  readonly url: string;
+}
+
+/** The binary packages of all suites together. */
+export interface PackageIndex {
+  /** The newest version; between equal ones the first source's. @throws ToolError on a malformed stanza */
+  find(name: string): IndexedPackage | undefined;
+  /** Packages that provide a virtual package, sorted by bytes. */
+  providing(name: string): readonly string[];
+  similar(name: string): readonly string[];
+}
+
+export interface IndexedPackage {
+  readonly record: PackageRecord;
+  readonly source: Source;
+}
+
+/** @param files in the order of their sources @param architecture Debian's name */
+export function indexPackages(files: readonly IndexFile[], architecture: string): PackageIndex {
+  const offsets = files.map((file) => readOffsets(file));
+  const found = new Map<string, IndexedPackage | undefined>();
+  let provided: ReadonlyMap<string, readonly string[]> | undefined;
+
+  function find(name: string): IndexedPackage | undefined {
+    if (found.has(name)) return found.get(name);
+    let best: IndexedPackage | undefined;
+    for (const [number, file] of files.entries()) {
+      for (const offset of list(offsets[number]?.get(name))) {
+        const where = `${file.url} at ${name}`;
+        const stanza = parseStanza(stanzaText(file.bytes, offset), where);
+        // An index of one architecture may hold others, in archives that do not sort them apart.
+        if (!['all', architecture].includes(stanza.get('Architecture') ?? '')) continue;
+        const version = versionOf(stanza, where);
+        if (best !== undefined && compareVersions(version, best.record.version) <= 0) continue;
+        best = { record: readRecord(stanza, version, file.source.suite, where), source: file.source };
+      }
+    }
+    found.set(name, best);
+    return best;
+  }
+
+  return {
+    find,
+    providing: (name) => {
+      provided ??= readProvides(files, offsets);
+      return provided.get(name) ?? [];
+    },
+    similar: (name) => similarNames(name, new Set(offsets.flatMap((file) => [...file.keys()]))),
+  };
+}
+
+type Offsets = ReadonlyMap<string, number | readonly number[]>;
+
+function readOffsets({ bytes, url }: IndexFile): Offsets {
+  const offsets = new Map<string, number | number[]>();
+  visitPackages(bytes, url, (name, offset) => {
+    const known = offsets.get(name);
+    if (known === undefined) offsets.set(name, offset);
+    else if (typeof known === 'number') offsets.set(name, [known, offset]);
+    else known.push(offset);
+  });
+  return offsets;
+}
+
+function list(value: number | readonly number[] | undefined): readonly number[] {
+  return value === undefined ? [] : typeof value === 'number' ? [value] : value;
+}
+
+const providesField = Buffer.from('\nProvides: ');
+
+/** Scans the bytes for Provides fields: few stanzas have one, and only walks over dependencies ask. */
+function readProvides(
+  files: readonly IndexFile[],
+  offsets: readonly Offsets[],
+): ReadonlyMap<string, readonly string[]> {
+  const provided = new Map<string, Set<string>>();
+  for (const [number, { bytes }] of files.entries()) {
+    const starts = [...(offsets[number] ?? [])]
+      .flatMap(([name, at]) => list(at).map((offset) => ({ name, offset })))
+      .sort((a, b) => a.offset - b.offset);
+    let stanza = 0;
+    for (let at = bytes.indexOf(providesField); at >= 0; at = bytes.indexOf(providesField, at + 1)) {
+      while ((starts[stanza + 1]?.offset ?? Infinity) <= at) stanza++;
+      const owner = starts[stanza];
+      if (owner === undefined) continue;
+      const end = bytes.indexOf(0x0a, at + 1);
+      const value = bytes.toString('utf8', at + providesField.length, end < 0 ? bytes.length : end);
+      for (const part of value.split(',')) {
+        const name = /^\s*([a-z0-9][a-z0-9+.-]*)/.exec(part)?.[1];
+        if (name === undefined) continue;
+        const owners = provided.get(name);
+        if (owners === undefined) provided.set(name, new Set([owner.name]));
+        else owners.add(owner.name);
+      }
+    }
+  }
+  return new Map([...provided].map(([name, owners]) => [name, [...owners].sort(compareBytes)]));
+}
+
+const similarLimit = 5;
+
+/** A slip of the hand first, then names that hold the word, the shortest first. */
+function similarNames(name: string, names: ReadonlySet<string>): readonly string[] {
+  const slip = nearest(name, names);
+  const holding = [...names]
+    .filter((candidate) => name.length > 2 && candidate !== slip && candidate.includes(name))
+    .sort((a, b) => a.length - b.length || compareBytes(a, b));
+  return [...(slip === undefined ? [] : [slip]), ...holding].slice(0, similarLimit);
+}
+
+/** Policy 5.6.7; names in old archives may be longer than today's rules want, never of other characters. */
+const packageName = /^[a-z0-9][a-z0-9+.-]+$/;
+
+function versionOf(stanza: Stanza, where: string): string {
+  const version = needed(stanza, 'Version', where);
+  if (!isVersion(version)) throw cannot('read', where, `the version ${JSON.stringify(version)} is malformed`);
+  return version;
+}
+
+function readRecord(stanza: Stanza, version: string, suite: string, where: string): PackageRecord {
+  const name = needed(stanza, 'Package', where);
+  if (!packageName.test(name)) throw cannot('read', where, `the name ${JSON.stringify(name)} is malformed`);
+  const filename = needed(stanza, 'Filename', where);
+  const path = archivePath(filename);
+  if (path === undefined) {
+    throw cannot('read', where, `the Filename ${JSON.stringify(filename)} leaves the archive`, {
+      hint: 'the archive is broken or hostile; remove its source',
+    });
+  }
+  const size = needed(stanza, 'Size', where);
+  if (!/^[0-9]{1,15}$/.test(size))
+    throw cannot('read', where, `the Size ${JSON.stringify(size)} is no number`);
+  const sha256 = needed(stanza, 'SHA256', where).toLowerCase();
+  if (!/^[0-9a-f]{64}$/.test(sha256)) throw cannot('read', where, 'the SHA256 is not 64 hexadecimal digits');
+  const groups = [stanza.get('Pre-Depends'), stanza.get('Depends')].flatMap((value) =>
+    parseDepends(value ?? ''),
+  );
+  return {
+    name,
+    version,
+    architecture: needed(stanza, 'Architecture', where),
+    suite,
+    path,
+    size: Number(size),
+    sha256,
+    section: stanza.get('Section') ?? '',
+    priority: stanza.get('Priority') ?? '',
+    depends: groups,
+    provides: parseDepends(stanza.get('Provides') ?? '').flat(),
+  };
+}
+
+function needed(stanza: Stanza, field: string, where: string): string {
+  const value = stanza.get(field);
+  if (value === undefined || value === '') throw cannot('read', where, `the field ${field} is missing`);
+  return value;
+}
+
+/**
+ * Parses a relationship field (Policy 7.1): groups parted by commas, alternatives by bars. What is malformed names no
+ * package and is left out.
+ */
+export function parseDepends(value: string): readonly (readonly Dependency[])[] {
+  return value
+    .split(',')
+    .map((group) =>
+      group.split('|').flatMap((alternative): Dependency[] => {
+        const match =
+          /^\s*([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9-]+)?\s*(?:\(\s*([<>=]+)\s*([^\s()]+)\s*\))?/.exec(
+            alternative,
+          );
+        const [, name, relation, version] = match ?? [];
+        if (name === undefined) return [];
+        return [{ name, constraint: relation === undefined ? undefined : `${relation} ${version ?? ''}` }];
+      }),
+    )
+    .filter((group) => group.length > 0);
+}

@@ -1,0 +1,51 @@
+import type { Reason, RootfsEntry } from './plan.js';
+
+/** One line in plain words, such as `needed by /usr/sbin/dhcpd as libc.so.6`. */
+export function describeReason(reason: Reason): string {
+  switch (reason.kind) {
+    case 'root':
+      return `the program ${reason.program}`;
+    case 'needed':
+      return `needed by ${reason.chain.at(-2) ?? 'a root'} as ${reason.name}`;
+    case 'interpreter':
+      return `dynamic loader of ${reason.of}`;
+    case 'dlopen':
+      return `loaded at run time by ${reason.by} as ${reason.name}`;
+    case 'path':
+      return `leads to ${reason.to}`;
+    case 'state':
+      return `state, volume ${reason.volume}`;
+    case 'config':
+      return 'configuration mount point';
+    case 'account':
+      return `account ${reason.user}`;
+    case 'inventory':
+      return `inventory of ${reason.about}`;
+    case 'declared':
+      return `declared under ${reason.field}`;
+  }
+}
+
+/** Weightiest first: what one package is best explained by. */
+const weight: readonly Reason['kind'][] = [
+  'root',
+  'interpreter',
+  'needed',
+  'dlopen',
+  'declared',
+  'state',
+  'config',
+  'account',
+  'inventory',
+  'path',
+];
+
+/** Sort key of a reason: the smaller, the weightier. */
+export function rankOfReason(reason: Reason): number {
+  return weight.indexOf(reason.kind);
+}
+
+/** `name version` of the package an entry comes from, or undefined. */
+export function packageOf({ owner }: RootfsEntry): string | undefined {
+  return owner === undefined ? undefined : `${owner.name} ${owner.version}`;
+}

@@ -1,0 +1,158 @@
+import { chmod, lstat, mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+import { cannot, hintOf, reasonOf, ToolError } from './errors.js';
+import { isLeftover, temporaryFor, temporaryPath } from './temporary.js';
+
+export interface AtomicOptions {
+  /** Permission bits, whatever the umask says; default 0o644 for files and 0o755 for directories. */
+  readonly mode?: number;
+}
+
+/**
+ * Writes a file whole or not at all: temporary name in the same directory, fsync, rename, fsync of the directory.
+ *
+ * @throws ToolError `cannot write PATH: reason`; a ToolError of the source passes unchanged
+ */
+export async function writeFileAtomically(
+  path: string,
+  data: string | Uint8Array | AsyncIterable<Uint8Array>,
+  options: AtomicOptions = {},
+): Promise<void> {
+  const aside = temporaryPath(path);
+  try {
+    const file = await open(aside, 'wx', 0o600);
+    try {
+      await writeFile(file, data);
+      await file.chmod(options.mode ?? 0o644);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(aside, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(aside, { force: true }).catch(() => undefined);
+    throw cannotWrite(path, error);
+  }
+}
+
+/**
+ * Replaces a directory as a whole: `fill` builds the new one aside, then the old one goes away, the new one
+ * takes its name, and the old one is removed. A run that dies in between leaves the old one for the next run to restore.
+ *
+ * @param fill gets the absolute or relative path of an empty directory beside `path`
+ * @throws ToolError `cannot write PATH: reason`; a ToolError of `fill` passes unchanged
+ */
+export async function replaceDirectory(
+  path: string,
+  fill: (aside: string) => Promise<void>,
+  options: AtomicOptions = {},
+): Promise<void> {
+  const aside = temporaryPath(path);
+  try {
+    await recoverDirectory(path);
+    await mkdir(aside);
+    await chmod(aside, options.mode ?? 0o755);
+    await fill(aside);
+    await syncTree(aside);
+    await takePlace(aside, path);
+  } catch (error) {
+    await rm(aside, { recursive: true, force: true }).catch(() => undefined);
+    throw cannotWrite(path, error);
+  }
+}
+
+/** Makes the names in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } catch (error) {
+    // Some file systems (9p, some network ones) cannot sync a directory; the rename itself still happened whole.
+    if (!isCode(error, 'EINVAL', 'ENOTSUP')) throw error;
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Whether a thrown value carries one of these operating system codes. */
+export function isCode(error: unknown, ...codes: readonly string[]): boolean {
+  return (
+    error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
+  );
+}
+
+/** The ToolError for a failed write: `cannot write PATH: reason`, with the hint that fits. A ToolError passes. */
+export function cannotWrite(path: string, error: unknown): ToolError {
+  if (error instanceof ToolError) return error;
+  const hint = hintOf(error);
+  return cannot('write', path, reasonOf(error), { cause: error, ...(hint === undefined ? {} : { hint }) });
+}
+
+async function takePlace(aside: string, path: string): Promise<void> {
+  // Another process may put its own result there between two steps; the last one wins, and each is whole.
+  for (let attempt = 0; ; attempt += 1) {
+    const old = await moveAway(path);
+    try {
+      await rename(aside, path);
+    } catch (error) {
+      if (old !== undefined) await rename(old, path).catch(() => undefined);
+      if (attempt < 100 && isCode(error, 'ENOTEMPTY', 'EEXIST')) continue;
+      throw error;
+    }
+    await syncDirectory(dirname(path));
+    if (old !== undefined) await rm(old, { recursive: true, force: true });
+    return;
+  }
+}
+
+async function moveAway(path: string): Promise<string | undefined> {
+  const old = temporaryPath(path, 'old');
+  try {
+    const stats = await lstat(path);
+    if (!stats.isDirectory()) {
+      throw cannot('write', path, 'something that is not a directory has this name', {
+        hint: 'move it away, or choose another place with --output',
+      });
+    }
+    await rename(path, old);
+    return old;
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+/** Restores what a dead process moved away and never replaced, and removes the rest of what it left. */
+async function recoverDirectory(path: string): Promise<void> {
+  const parent = dirname(path);
+  for (const name of await readdir(parent)) {
+    if (temporaryFor(name) !== basename(path)) continue;
+    const leftover = join(parent, name);
+    const stats = await lstat(leftover).catch(() => undefined);
+    if (stats === undefined || !isLeftover(name, stats.mtimeMs)) continue;
+    const missing = await lstat(path).then(
+      () => false,
+      (error: unknown) => isCode(error, 'ENOENT'),
+    );
+    if (name.endsWith('.old') && missing) await rename(leftover, path);
+    else await rm(leftover, { recursive: true, force: true });
+  }
+}
+
+async function syncTree(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await syncTree(path);
+    else if (entry.isFile()) {
+      const file = await open(path, 'r');
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    }
+  }
+  await syncDirectory(directory);
+}

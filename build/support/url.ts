@@ -1,0 +1,19 @@
+/** A URL, or undefined when the text is none. */
+export function tryUrl(text: string, base?: string): URL | undefined {
+  try {
+    return new URL(text, base);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A URL fit for messages: no password, and no query, which may hold a token. */
+export function shownUrl(address: string): string {
+  const url = tryUrl(address);
+  if (url === undefined) return address.replace(/\/\/[^/]*@/, '//').replace(/[?#].*/s, '');
+  url.username = '';
+  url.password = '';
+  url.search = '';
+  url.hash = '';
+  return url.href;
+}

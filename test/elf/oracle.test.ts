@@ -1,0 +1,176 @@
+import { closeSync, openSync, readdirSync, readSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { LoadedProcess, type ParsedFiles } from '../../build/elf/loader.js';
+import { ToolError } from '../../build/support/errors.js';
+import {
+  hostConfig,
+  hostContext,
+  hostLoader,
+  hostView,
+  type Listed,
+  parseList,
+  run,
+} from '../support/elf-host.js';
+import { requireThat } from '../support/tools.js';
+
+const usable = requireThat(process.platform === 'linux' && process.arch === 'x64', 'glibc on x86_64');
+
+interface Candidates {
+  readonly objects: readonly string[];
+  readonly otherMachine: number;
+  readonly notDynamic: number;
+}
+
+/** Every ELF program and library below some directories, by real path, looked at without the code under test. */
+function findObjects(tops: readonly string[]): Candidates {
+  const objects = new Set<string>();
+  const seen = new Set<string>();
+  let otherMachine = 0;
+  let notDynamic = 0;
+  const look = (path: string): void => {
+    let real: string;
+    try {
+      real = realpathSync.native(path);
+    } catch {
+      return;
+    }
+    if (seen.has(real)) return;
+    seen.add(real);
+    const head = Buffer.alloc(64 + 56 * 64);
+    let length = 0;
+    try {
+      const file = openSync(real, 'r');
+      length = readSync(file, head);
+      closeSync(file);
+    } catch {
+      return;
+    }
+    if (length < 64 || head.toString('latin1', 0, 4) !== '\x7fELF') return;
+    const host = head[4] === 2 && head[5] === 1 && head.readUInt16LE(18) === 62;
+    if (!host) {
+      otherMachine += 1;
+      return;
+    }
+    if (![2, 3].includes(head.readUInt16LE(16))) return;
+    const start = Number(head.readBigUInt64LE(32));
+    let dynamic = false;
+    for (let index = 0; index < head.readUInt16LE(56); index += 1) {
+      const at = start + index * 56;
+      if (at + 4 <= length && head.readUInt32LE(at) === 2) dynamic = true;
+    }
+    if (dynamic) objects.add(real);
+    else notDynamic += 1;
+  };
+  const walk = (directory: string): void => {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      const path = join(directory, entry.name);
+      if (entry.isDirectory()) walk(path);
+      else if (entry.isFile() || entry.isSymbolicLink()) look(path);
+    }
+  };
+  tops.forEach(walk);
+  return { objects: [...objects].sort(), otherMachine, notDynamic };
+}
+
+/**
+ * In a trace the real loader shows itself right behind the last object it found, before names it did not find
+ * (elf/rtld.c): missing entries directly before the loader move behind it.
+ */
+function asTraced(lines: readonly string[]): readonly string[] {
+  const at = lines.indexOf('the loader');
+  let start = at;
+  while (start > 0 && lines[start - 1]?.endsWith('=> not found') === true) start -= 1;
+  return at < 0
+    ? lines
+    : [...lines.slice(0, start), 'the loader', ...lines.slice(start, at), ...lines.slice(at + 1)];
+}
+
+interface Result {
+  /** What made it fail, or undefined. */
+  readonly failure: string | undefined;
+  readonly listed: readonly Listed[];
+}
+
+describe.skipIf(!usable)('the real loader', () => {
+  it('agrees on every program and library of this host', { timeout: 240_000 }, async () => {
+    const loader = hostLoader();
+    const loaderFile = realpathSync(loader);
+    const config = await hostConfig(loader);
+    const view = hostView();
+    const parsed: ParsedFiles = new Map();
+    const { objects, otherMachine, notDynamic } = findObjects(['/usr/bin', '/usr/sbin', '/usr/lib']);
+
+    /** The loader goes by many names; all else is compared as it is: name, path opened, file, order. */
+    const describeEntry = ({ name, path }: Listed): string => {
+      const real = path === undefined ? undefined : (view.lookup(path)?.path ?? path);
+      if (real === loaderFile) return 'the loader';
+      return `${name} => ${path ?? 'not found'}${real === path || real === undefined ? '' : ` (${real})`}`;
+    };
+
+    const closure = async (path: string): Promise<Result> => {
+      try {
+        const process = await LoadedProcess.start(hostContext(config, parsed, view), path);
+        const needed = new Set(
+          process.objects.flatMap((object) => object.elf.dynamic?.dependencies ?? []).map(({ name }) => name),
+        );
+        const listed = process.entries.slice(1).flatMap((entry): Listed[] => {
+          if (entry.kind === 'missing') return [{ name: entry.name, path: undefined }];
+          // The real loader does not list itself when nothing needs it.
+          const names = [entry.path, entry.elf.dynamic?.soname ?? ''];
+          if (entry.role === 'interpreter' && !names.some((name) => needed.has(name))) return [];
+          return [{ name: entry.neededAs ?? '', path: entry.path }];
+        });
+        return { failure: process.problems[0]?.message, listed };
+      } catch (error) {
+        if (!(error instanceof ToolError)) throw error;
+        return { failure: error.message, listed: [] };
+      }
+    };
+
+    const differences: string[] = [];
+    const counts = { equal: 0, missing: 0, refused: 0, edges: 0 };
+    const compare = async (path: string): Promise<void> => {
+      const ours = await closure(path);
+      const strict = await run(loader, ['--list', path]);
+      if ((strict.status === 0) !== (ours.failure === undefined)) {
+        differences.push(
+          `${path}: ${ours.failure ?? 'loads'}; ld.so: ${strict.status} ${strict.stderr.trim()}`,
+        );
+        return;
+      }
+      // Where something is missing, --list stops, and the tracing loader goes on.
+      const missing = ours.listed.some((entry) => entry.path === undefined);
+      const theirs = missing ? await run(loader, [path], { LD_TRACE_LOADED_OBJECTS: '1' }) : strict;
+      const lines = ours.listed.map(describeEntry);
+      const a = missing ? asTraced(lines) : lines;
+      const b = parseList(theirs.stdout).map(describeEntry);
+      if (missing) counts.missing += 1;
+      else if (ours.failure === undefined) counts.equal += 1;
+      else counts.refused += 1;
+      counts.edges += a.length;
+      if (a.join('\n') !== b.join('\n')) {
+        const first = a.findIndex((line, index) => line !== b[index]);
+        differences.push(
+          `${path}: entry ${first} of ${a.length}/${b.length}: ${a[first] ?? 'nothing'}; ld.so: ${b[first] ?? 'nothing'}`,
+        );
+      }
+    };
+
+    const started = performance.now();
+    const queue = objects.values();
+    await Promise.all(
+      [0, 1].map(async () => {
+        for (const path of queue) await compare(path);
+      }),
+    );
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    process.stdout.write(
+      `${objects.length} objects in ${seconds} s: ${counts.equal} closures equal, ${counts.missing} equal with libraries missing, ` +
+        `${counts.refused} refused by both, ${counts.edges} loaded objects compared; ` +
+        `not compared: ${otherMachine} for other machines, ${notDynamic} without a dynamic section\n`,
+    );
+    expect(differences).toEqual([]);
+    expect(objects.length).toBeGreaterThanOrEqual(500);
+  });
+});
