@@ -10,9 +10,9 @@ import { createLog } from './support/log.js';
 import { version } from './support/version.js';
 
 interface GlobalOptions {
-  readonly json: boolean;
-  readonly quiet: boolean;
-  readonly debug: boolean;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly debug?: boolean;
 }
 
 const interruption = new AbortController();
@@ -92,7 +92,7 @@ function createProgram(): Command {
     .option('--mirror <url>', 'ask this archive instead of the sources in the host’s apt configuration')
     .option('--suite <name>', 'release to ask for')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
-    .option('--offline', 'do not ask the archive', false)
+    .option('--offline', 'do not ask the archive')
     .action(async (options: DoctorOptions & GlobalOptions) => {
       const { doctor } = await import('./commands/doctor.js');
       await doctor(options, contextOf(options));
@@ -100,7 +100,7 @@ function createProgram(): Command {
 
   const cache = program.command('cache').description('the store of downloaded packages');
   globalOptions(cache.command('clean').description('remove everything from the cache')).action(
-    async (options: GlobalOptions & { readonly json: boolean }) => {
+    async (options: GlobalOptions) => {
       const { cleanCache } = await import('./commands/cache.js');
       await cleanCache(options, contextOf(options));
     },
@@ -116,25 +116,20 @@ function imageOptions(command: Command): Command {
   command
     .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
     .option('--arch <names>', 'architectures, separated by commas (default: this machine’s)')
-    .addOption(
-      new Option('--distro <family>', 'where the packages come from')
-        .choices(['auto', 'debian'])
-        .default('auto'),
-    )
     .option('--mirror <url>', 'archive to use instead of the sources in the host’s apt configuration')
     .option('--suite <name>', 'release to use, such as trixie (default: the definition’s, or the host’s)')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
     .option('--lock-file <file>', 'lock file (default: beside the definition)')
-    .option('--locked', 'use exactly the packages of the lock file, or fail', false)
-    .option('--offline', 'use the cache alone', false);
+    .option('--locked', 'use exactly the packages of the lock file, or fail')
+    .option('--offline', 'use the cache alone');
   return globalOptions(command);
 }
 
 function globalOptions(command: Command): Command {
   return command
-    .option('--json', 'print one JSON document', false)
-    .option('-q, --quiet', 'say nothing but warnings and the result', false)
-    .option('--debug', 'say more, and show where an error came from', false);
+    .option('--json', 'print one JSON document')
+    .option('-q, --quiet', 'say nothing but warnings and the result')
+    .option('--debug', 'say more, and show where an error came from');
 }
 
 function contextOf(options: GlobalOptions): Context {
@@ -142,7 +137,7 @@ function contextOf(options: GlobalOptions): Context {
     log: createLog({
       stream: process.stderr,
       environment: process.env,
-      level: options.debug ? 'debug' : options.quiet ? 'quiet' : 'normal',
+      level: options.debug === true ? 'debug' : options.quiet === true ? 'quiet' : 'normal',
     }),
     print: (text) => {
       process.stdout.write(text);
@@ -160,6 +155,10 @@ function contextOf(options: GlobalOptions): Context {
 function report(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
+    if (error.code === 'commander.help') {
+      process.stderr.write(createProgram().helpInformation());
+      return 2;
+    }
     process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')}; see dhcpd-scratch --help\n`);
     return 2;
   }

@@ -45,14 +45,13 @@ export type LockMode = 'prefer' | 'locked' | 'renew';
 
 /** Which image, from where. */
 export interface ImageRequest {
-  /** Absolute path. */
+  /** Path that this process can open; shown in errors. */
   readonly definition: string;
   /** The definition as the user named it, for hints. */
   readonly definitionArgument: string;
   /** Absolute path. */
   readonly lockFile: string;
   readonly architectures: readonly [Architecture, ...Architecture[]];
-  readonly distro: 'auto' | 'debian';
   /** URL that ends in `/`. */
   readonly mirror: string | undefined;
   readonly suite: string | undefined;

@@ -1,7 +1,8 @@
-import { join, relative, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Context } from './context.js';
 import { requestOf, type ImageOptions } from './request.js';
 import { servicesOf } from './services.js';
+import { pathFrom } from './path-from.js';
 import { buildImages, type BuildOutcome } from '../pipeline.js';
 import type { Compression } from '../rootfs/layer.js';
 import { formatBytes } from '../support/format.js';
@@ -22,7 +23,9 @@ export async function build(definition: string, options: BuildOptions, context: 
     reference: options.reference,
   });
   context.print(
-    options.json ? `${JSON.stringify(documentOf(outcome), undefined, 2)}\n` : textOf(outcome, context.cwd),
+    options.json === true
+      ? `${JSON.stringify(documentOf(outcome), undefined, 2)}\n`
+      : textOf(outcome, context.cwd),
   );
 }
 
@@ -57,10 +60,4 @@ function textOf({ image, images, lockFile, lockChanged }: BuildOutcome, cwd: str
     `load it  podman load -i ${archive}`,
   );
   return `${lines.join('\n')}\n`;
-}
-
-/** The shorter way to write a path for somebody who stands in `cwd`. */
-function pathFrom(cwd: string, path: string): string {
-  const short = relative(cwd, path);
-  return short.startsWith('..') ? path : join('.', short);
 }

@@ -12,8 +12,8 @@ export interface DoctorOptions {
   readonly mirror?: string;
   readonly suite?: string;
   readonly keyring?: string;
-  readonly offline: boolean;
-  readonly json: boolean;
+  readonly offline?: boolean;
+  readonly json?: boolean;
 }
 
 interface Finding {
@@ -39,7 +39,7 @@ export async function doctor(options: DoctorOptions, context: Context): Promise<
     { about: 'embedded engine', state: 'ok', found: `builds for ${architectures.join(', ')}`, advice: null },
     ...findings,
   ];
-  context.print(options.json ? `${JSON.stringify({ findings: all }, undefined, 2)}\n` : textOf(all));
+  context.print(options.json === true ? `${JSON.stringify({ findings: all }, undefined, 2)}\n` : textOf(all));
   if (all.some(({ state }) => state === 'broken')) process.exitCode = 1;
 }
 
@@ -72,7 +72,7 @@ async function archiveFinding(options: DoctorOptions, context: Context): Promise
         mirror: options.mirror === undefined ? undefined : mirrorOf(options.mirror),
         suite: options.suite,
         keyring: options.keyring,
-        offline: options.offline,
+        offline: options.offline === true,
       },
       await servicesOf(context),
     );

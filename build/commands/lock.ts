@@ -18,7 +18,7 @@ export async function lock(definition: string, options: ImageOptions, context: C
     return prepared.lock;
   });
   const changes = changesBetween(before, after);
-  if (options.json) {
+  if (options.json === true) {
     context.print(`${JSON.stringify({ lockFile: request.lockFile, changes, lock: after }, undefined, 2)}\n`);
     return;
   }

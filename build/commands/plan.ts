@@ -10,7 +10,7 @@ import { formatBytes } from '../support/format.js';
 export async function plan(definition: string, options: ImageOptions, context: Context): Promise<void> {
   const request = requestOf(definition, options, context);
   const text = await withPrepared(request, context, ({ images }) =>
-    options.json
+    options.json === true
       ? `${JSON.stringify({ images: images.map(documentOf) }, undefined, 2)}\n`
       : images.map(textOf).join('\n'),
   );

@@ -25,7 +25,7 @@ export async function why(
     images.map((image) => ({ architecture: image.architecture, steps: stepsTo(path, image) })),
   );
   context.print(
-    options.json
+    options.json === true
       ? `${JSON.stringify({ path, answers }, undefined, 2)}\n`
       : answers.map(({ architecture, steps }) => textOf(architecture, steps)).join('\n'),
   );
@@ -86,7 +86,12 @@ function predecessorOf({ reason }: RootfsEntry): string | undefined {
       return reason.by;
     case 'path':
       return reason.to;
-    default:
+    case 'root':
+    case 'state':
+    case 'config':
+    case 'account':
+    case 'inventory':
+    case 'declared':
       return undefined;
   }
 }

@@ -58,7 +58,7 @@ export interface DeclaredDlopen {
   readonly loads: readonly string[];
 }
 
-export interface StateDefinition {
+interface StateDefinition {
   /** Name of the volume. */
   readonly volume: string;
   /** Empty files made in the directory for the service's account. */

@@ -10,7 +10,7 @@ export interface YamlDocument {
   readonly places: ReadonlyMap<string, Place>;
 }
 
-export interface Place {
+interface Place {
   /** Offset of the value in the text. */
   readonly value: number;
   /** Offset of the key in the text, for the value of a mapping. */

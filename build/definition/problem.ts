@@ -14,7 +14,7 @@ export interface Problem {
 const mostShown = 100;
 
 /**
- * The error for all problems of one file, in the order of the file: the first in its message, and every one of them
+ * The error for all problems of one file, in the order of the file: the first in its message, and the first hundred
  * as `file:line:column: field: expected ..., found ...` in its details. Exit code 2.
  */
 export function problemsError(file: string, text: string, problems: readonly Problem[]): ToolError {

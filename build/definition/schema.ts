@@ -29,7 +29,7 @@ export interface RawDefinition {
   readonly inventory?: boolean;
 }
 
-export interface RawFamilyPackage {
+interface RawFamilyPackage {
   readonly release?: string;
   readonly package: string;
   readonly state?: string;

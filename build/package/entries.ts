@@ -54,7 +54,6 @@ export async function collectEntries(
     if (target?.kind !== 'file') {
       throw fail(`the hard link ${link.path} has no regular file ${link.target} before it`);
     }
-    if (target.path === link.path) throw fail(`${link.path} is a hard link to itself`);
     linked.add(target.path);
     return { ...link, target: target.path, size: target.size };
   }

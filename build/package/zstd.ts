@@ -9,7 +9,7 @@ const maxBlockBytes = 128 * 1024;
 /** What the zstd library itself accepts without being asked for more: 2^27 bytes. */
 const maxWindowBytes = 128 * 1024 ** 2;
 /** The decoder moves its whole window for every block; tiny blocks in a huge window must not cost hours. */
-const maxMovedBytes = 256 * 1024 ** 3;
+const maxMovedBytes = 128 * 1024 ** 3;
 
 interface FrameHeader {
   /** Bytes. */

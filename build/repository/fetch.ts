@@ -113,7 +113,7 @@ class CachingFetcher implements Fetcher {
     const cached = await cache.find(expected.sha256);
     if (cached !== undefined) return cached;
     const usable = this.#options.offline ? urls.filter((url) => isLocal(parseUrl(url))) : urls;
-    if (usable.length === 0) throw offline(expected.label);
+    if (this.#options.offline && usable.length === 0) throw offline(expected.label);
     const task = this.#options.log.task(expected.label, expected.size);
     try {
       const path = await this.#slots.run(async () => {

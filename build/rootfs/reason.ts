@@ -4,7 +4,7 @@ import type { Reason, RootfsEntry } from './plan.js';
 export function describeReason(reason: Reason): string {
   switch (reason.kind) {
     case 'root':
-      return `the program ${reason.program}`;
+      return 'root program';
     case 'needed':
       return `needed by ${reason.chain.at(-2) ?? 'a root'} as ${reason.name}`;
     case 'interpreter':

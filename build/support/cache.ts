@@ -1,24 +1,15 @@
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import {
-  chmod,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  realpath,
-  rename,
-  rm,
-  rmdir,
-  stat,
-} from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join } from 'node:path';
+import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
-import { cannotWrite, isCode, syncDirectory, writeFileAtomically } from './atomic.js';
+import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
+import { prepareCacheDirectory, requireTag } from './cache-directory.js';
 import { cannot, reasonOf, ToolError } from './errors.js';
 import { isLeftover, removeLeftovers, temporaryFor, temporaryPath } from './temporary.js';
+
+export { defaultCacheDirectory } from './cache-directory.js';
 
 /**
  * Content-addressed store below `$XDG_CACHE_HOME/dhcpd-scratch`. Safe for several processes at once: every
@@ -82,25 +73,7 @@ export class HashMismatch extends Error {
   }
 }
 
-const tagName = 'CACHEDIR.TAG';
-const tagOwner = '# This directory holds what dhcpd-scratch can fetch or compute again.';
-const tag = `Signature: 8a477f597d28d172789f06886806bc55\n${tagOwner}\n# See https://bford.info/cachedir/\n`;
 const parts = ['blobs', 'records', 'partial', 'tmp'];
-
-/**
- * Where the cache is by the XDG Base Directory Specification: a relative XDG_CACHE_HOME is ignored.
- *
- * @throws ToolError when the environment names no absolute directory
- */
-export function defaultCacheDirectory(environment: Readonly<Record<string, string | undefined>>): string {
-  const { XDG_CACHE_HOME: base, HOME: home } = environment;
-  if (base !== undefined && isAbsolute(base)) return join(base, 'dhcpd-scratch');
-  if (home !== undefined && isAbsolute(home)) return join(home, '.cache', 'dhcpd-scratch');
-  throw cannot('find', 'the cache directory', 'neither XDG_CACHE_HOME nor HOME is an absolute path', {
-    hint: 'set XDG_CACHE_HOME to a directory of your own',
-    exitCode: 2,
-  });
-}
 
 /**
  * Opens the cache, and makes it when it does not exist (mode 0700). One that cannot be written to still answers
@@ -109,41 +82,9 @@ export function defaultCacheDirectory(environment: Readonly<Record<string, strin
  * @throws ToolError when it cannot be made, belongs to somebody else, or is a directory of another purpose
  */
 export async function openCache(directory: string): Promise<Cache> {
-  const path = await prepare(directory);
+  const path = await prepareCacheDirectory(directory);
   await removeLeftovers(join(path, 'tmp'));
   return new DirectoryCache(path);
-}
-
-async function prepare(directory: string): Promise<string> {
-  try {
-    if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined)
-      await chmod(directory, 0o700);
-    const path = await realpath(directory);
-    const stats = await stat(path);
-    const user = process.geteuid?.() ?? 0;
-    if ((user !== 0 && stats.uid !== user) || (stats.mode & 0o002) !== 0) {
-      throw cannot('use', `the cache ${path}`, 'other users can write to it', {
-        hint: 'set XDG_CACHE_HOME to a directory of your own',
-      });
-    }
-    const names = (await readdir(path)).filter((name) => temporaryFor(name) !== tagName);
-    if (names.length === 0) await writeFileAtomically(join(path, tagName), tag);
-    else await requireTag(path);
-    return path;
-  } catch (error) {
-    throw cannotWrite(directory, error);
-  }
-}
-
-/** Keeps us from filling, and above all from emptying, a directory that somebody uses for something else. */
-async function requireTag(directory: string): Promise<void> {
-  const path = join(directory, tagName);
-  const stats = await lstat(path).catch(() => undefined);
-  const text = stats?.isFile() === true && stats.size < 4096 ? await readFile(path, 'latin1') : '';
-  if (text.startsWith(tag.slice(0, 43)) && text.includes(tagOwner)) return;
-  throw cannot('use', `the cache ${directory}`, `it is not empty, and no ${tagName} says that it is one`, {
-    hint: 'set XDG_CACHE_HOME to another directory, or remove this one',
-  });
 }
 
 /** Files to remove when the process ends without having kept or discarded them. */
@@ -260,9 +201,8 @@ class DirectoryCache implements Cache {
         }
         const kept = this.#blobPath(sha256);
         await despiteCleaning(async () => {
-          const shard = await this.#makeDirectory('blobs', 'sha256', sha256.slice(0, 2));
-          await rename(path, kept);
-          await syncDirectory(shard);
+          await this.#makeDirectory('blobs', 'sha256', sha256.slice(0, 2));
+          await rename(path, kept); // a name that a power cut loses is fetched again
         });
         unfinished.delete(path);
         return { sha256, path: kept, size };

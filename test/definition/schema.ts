@@ -8,6 +8,7 @@ export interface Field {
   readonly enum?: readonly string[];
   readonly properties?: Readonly<Record<string, Field>>;
   readonly items?: Field;
+  readonly required?: readonly string[];
 }
 
 export const schema = JSON.parse(

@@ -204,13 +204,11 @@ describe.skipIf(!tools)('decompress', () => {
     expect((await unpack(lying, 'zst')).toString()).toBe('A');
   });
 
-  it('gives up on tiny zstd blocks in a huge window', { timeout: 120_000 }, async () => {
+  it('gives up on tiny zstd blocks in a huge window', async () => {
     // 128 MiB window, then raw blocks of one byte without end.
     const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x88]);
     const packed = Buffer.concat([header, Buffer.from('08000041'.repeat(100_000), 'hex')]);
-    const begin = performance.now();
     await expect(unpack(packed, 'zst')).rejects.toThrow('its zstd blocks are too small for their window');
-    process.stdout.write(`tiny blocks: ${Math.round(performance.now() - begin)} ms\n`);
   });
 
   it('keeps memory flat', async () => {

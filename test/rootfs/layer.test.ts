@@ -42,7 +42,13 @@ describe('writeLayer', () => {
         async (compression) => (await writeLayer(samplePlan(), compression, at(compression))).digest,
       ),
     );
-    expect(digests).toMatchInlineSnapshot();
+    expect(digests).toMatchInlineSnapshot(`
+      [
+        "sha256:819666e01ace2db833dd3c86adec7cae8e86ced061c85f89142178671073f223",
+        "sha256:fc4c9560e09deda9b3fbc2d52cf7a5e94a5da6e6e5e6a7fca95da5394e8939b6",
+        "sha256:4b79ce5b09eef3128af2f10049a808e6b27d8430d5c41d47f60fff1c0ac170fb",
+      ]
+    `);
   });
 
   it.each(compressions)('states what is in the %s file', async (compression) => {
@@ -167,10 +173,7 @@ describe('tarHeader', () => {
       const header = tarHeader({ kind: 'file', path: 'huge', mode: 0o644, uid: 0, gid: 0, mtime: 0, size });
       expect(header.length).toBe(size < 8 * 1024 ** 3 ? 512 : 1536);
       writeFileSync(at('huge.tar'), header);
-      // tar lists the entry before it misses the content.
-      expect(() => execFileSync('tar', ['-tvf', at('huge.tar')], { stdio: 'pipe' })).toThrow(
-        expect.objectContaining({ stdout: expect.objectContaining({}) as unknown }) as Error,
-      );
+      // tar lists the entry before it misses the content and fails.
       const listing = execFileSync('sh', ['-c', 'tar -tvf "$1" 2>/dev/null || true', 'sh', at('huge.tar')], {
         encoding: 'utf8',
       });

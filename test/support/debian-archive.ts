@@ -17,7 +17,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { run } from '../../build/support/exec.js';
+import { run, type Command, type CommandResult } from '../../build/support/exec.js';
 
 /** Programs the builder needs: `describe.skipIf(!requireTools(...debianArchiveTools))`. */
 export const debianArchiveTools = ['dpkg-deb', 'apt-ftparchive', 'gpg', 'gpgconf', 'xz'] as const;
@@ -129,6 +129,13 @@ export interface Keys {
     signers: readonly SigningKey[],
     digest?: string,
   ): Promise<Buffer>;
+  /** Signs on another day: with a key that has expired since. */
+  signAt(
+    date: Date,
+    text: Buffer,
+    form: 'inline' | 'detached',
+    signers: readonly SigningKey[],
+  ): Promise<Buffer>;
   remove(): Promise<void>;
 }
 
@@ -144,6 +151,13 @@ export interface KeyOptions {
 export async function makeKeys(): Promise<Keys> {
   const home = await mkdtemp(join(tmpdir(), 'keys-'));
   await chmod(home, 0o700);
+  // One gpg at a time: it makes its key box without a lock.
+  let queue: Promise<unknown> = Promise.resolve();
+  const runGpg = (command: Command): Promise<CommandResult> => {
+    const result = queue.then(() => run(command));
+    queue = result.catch(() => undefined);
+    return result;
+  };
   const gpg = async (args: readonly string[], input?: Buffer): Promise<Buffer> => {
     const output = join(home, `output-${counter++}`);
     const common = [
@@ -157,7 +171,7 @@ export async function makeKeys(): Promise<Keys> {
       '--passphrase',
       '',
     ];
-    await run({
+    await runGpg({
       argv: ['gpg', ...common, '--output', output, ...args],
       environment: toolEnvironment(),
       ...(input === undefined ? {} : { input }),
@@ -170,12 +184,24 @@ export async function makeKeys(): Promise<Keys> {
     publicKey: await gpg(['--export', fingerprint]),
     armoured: (await gpg(['--armor', '--export', fingerprint])).toString(),
   });
+  const signWith = (
+    time: readonly string[],
+    text: Buffer,
+    form: 'inline' | 'detached',
+    signers: readonly SigningKey[],
+    digest?: string,
+  ): Promise<Buffer> => {
+    const users = signers.flatMap(({ fingerprint }) => ['--local-user', `${fingerprint}!`]);
+    const hash = digest === undefined ? [] : ['--digest-algo', digest];
+    const how = form === 'inline' ? '--clearsign' : '--detach-sign';
+    return gpg([...time, ...users, ...hash, '--armor', how], text);
+  };
   return {
     home,
     make: async (name, { algorithm = 'ed25519', expires = '0', made } = {}) => {
       const time =
         made === undefined ? [] : ['--faked-system-time', String(Math.floor(made.getTime() / 1000))];
-      const { stdout } = await run({
+      const { stdout } = await runGpg({
         argv: [
           ...(['gpg', '--homedir', home, '--batch', '--quiet', '--status-fd', '1'] as const),
           ...['--pinentry-mode', 'loopback', '--passphrase', '', ...time],
@@ -195,17 +221,17 @@ export async function makeKeys(): Promise<Keys> {
       await gpg(['--import', usable]);
       return exported(fingerprint);
     },
-    sign: (text, form, signers, digest) => {
-      const users = signers.flatMap(({ fingerprint }) => ['--local-user', `${fingerprint}!`]);
-      const hash = digest === undefined ? [] : ['--digest-algo', digest, '--allow-weak-digest-algos'];
-      // An expired or revoked key signs only when gpg takes it to be an earlier day; the caller's keys say which.
-      return gpg([...users, ...hash, '--armor', form === 'inline' ? '--clearsign' : '--detach-sign'], text);
-    },
+    sign: (text, form, signers, digest) => signWith([], text, form, signers, digest),
+    signAt: (date, text, form, signers) => signWith(fakedTime(date), text, form, signers),
     remove: async () => {
       await run({ argv: ['gpgconf', '--homedir', home, '--kill', 'all'], environment: toolEnvironment() });
       await rm(home, { recursive: true, force: true });
     },
   };
+}
+
+function fakedTime(date: Date): readonly string[] {
+  return ['--faked-system-time', String(Math.floor(date.getTime() / 1000))];
 }
 
 /** Builds a real archive in a temporary directory: dpkg-deb, apt-ftparchive, gpg. */

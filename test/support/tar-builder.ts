@@ -1,3 +1,5 @@
+import type { PackageEntry } from '../../build/package/contents.js';
+
 /** Builds tar archives byte by byte, right or wrong, for readers to be tested with. */
 export interface TarSpec {
   readonly name: string | Buffer;
@@ -76,4 +78,45 @@ export function gnuLong(type: 'L' | 'K', name: string): Buffer {
 export function tarArchive(members: readonly (TarSpec | Buffer)[]): Buffer {
   const blocks = members.map((member) => (Buffer.isBuffer(member) ? member : tarMember(member)));
   return Buffer.concat([...blocks, Buffer.alloc(1024)]);
+}
+
+/** The lines of `tar --utc --full-time --numeric-owner --quoting-style=literal -tv`, spaces squeezed. */
+export function listingLines(listing: string): string[] {
+  return listing
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.replace(/ +/g, ' ').replace(/(\d\d:\d\d:\d\d)\.\d+/, '$1'));
+}
+
+/** How such a listing shows an entry. */
+export function listingLine(entry: PackageEntry): string {
+  const types: Readonly<Record<PackageEntry['kind'], string>> = {
+    file: '-',
+    hardlink: 'h',
+    symlink: 'l',
+    directory: 'd',
+    fifo: 'p',
+    'character-device': 'c',
+    'block-device': 'b',
+  };
+  const bits = [...'rwxrwxrwx'].map((letter, index) =>
+    (entry.mode & (0o400 >> index)) !== 0 ? letter : '-',
+  );
+  const special = (bit: number, index: number, letter: string) => {
+    if ((entry.mode & bit) !== 0) bits[index] = bits[index] === 'x' ? letter : letter.toUpperCase();
+  };
+  special(0o4000, 2, 's');
+  special(0o2000, 5, 's');
+  special(0o1000, 8, 't');
+  const size = 'major' in entry ? `${entry.major},${entry.minor}` : entry.kind === 'file' ? entry.size : 0;
+  const time = new Date(entry.mtime * 1000).toISOString().slice(0, 19).replace('T', ' ');
+  const slash = entry.kind === 'directory' && entry.path !== '' ? '/' : '';
+  const link =
+    entry.kind === 'symlink'
+      ? ` -> ${entry.target}`
+      : entry.kind === 'hardlink'
+        ? ` link to ./${entry.target}`
+        : '';
+  const owner = `${entry.uid}/${entry.gid}`;
+  return `${types[entry.kind]}${bits.join('')} ${owner} ${size} ${time} ./${entry.path}${slash}${link}`;
 }

@@ -143,6 +143,8 @@ describe.skipIf(!ready)('first use', () => {
             PATH: join(work, 'bin'),
             XDG_CACHE_HOME: join(home, 'cache'),
             npm_config_cache: join(work, 'npm'),
+          npm_config_update_notifier: 'false',
+            npm_config_update_notifier: 'false',
           },
           timeout: 200_000,
         });

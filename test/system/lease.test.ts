@@ -106,10 +106,6 @@ describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
 
   async function expectLeases(image: BuiltImage, architecture: Architecture): Promise<void> {
     const id = await take(image, architecture);
-    expect(JSON.parse(await podman.inspectImage(id, '{{json .Config.Volumes}}'))).toEqual({
-      '/etc/dhcp': {},
-      '/var/lib/dhcp': {},
-    });
 
     const server = await serveDhcpd(id);
     const leases = await podman.volume('leases');

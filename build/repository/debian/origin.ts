@@ -152,7 +152,7 @@ export class DebianOrigin {
   async close(): Promise<void> {
     const opened = await Promise.allSettled(this.#opened);
     await Promise.all(
-      opened.map((result) => (result.status === 'fulfilled' ? result.value.close() : undefined)),
+      opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value.close()] : [])),
     );
     await (await this.#fetcher)?.close();
   }
