@@ -41,7 +41,8 @@ function createProgram(): Command {
     .description('Build container images that hold one server and nothing it does not need.')
     .version(version)
     .exitOverride()
-    .configureOutput({ writeErr: () => undefined })
+    // Help for a command without its subcommand goes to stderr by itself; errors are put into our own words.
+    .configureOutput({ outputError: () => undefined })
     .showHelpAfterError(false)
     .helpCommand(false);
 
@@ -155,11 +156,12 @@ function contextOf(options: GlobalOptions): Context {
 function report(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
-    if (error.code === 'commander.help') {
-      process.stderr.write(createProgram().helpInformation());
-      return 2;
+    if (error.code !== 'commander.help') {
+      const reason = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ');
+      process.stderr.write(
+        `error: cannot read the command line: ${reason}; see ${helpFor(process.argv[2])}\n`,
+      );
     }
-    process.stderr.write(`${error.message.replace(/\s*\n\s*/g, ' ')}; see dhcpd-scratch --help\n`);
     return 2;
   }
   const stopped = interruption.signal.aborted;
@@ -181,6 +183,11 @@ function report(error: unknown): number {
   }
   if (stopped) return Number(process.exitCode ?? 1);
   return error instanceof ToolError ? error.exitCode : 1;
+}
+
+function helpFor(name: string | undefined): string {
+  const isCommand = createProgram().commands.some((command) => command.name() === name);
+  return isCommand ? `dhcpd-scratch ${name ?? ''} --help` : 'dhcpd-scratch --help';
 }
 
 function exitCodeOf(signal: 'SIGINT' | 'SIGTERM'): number {

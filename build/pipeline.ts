@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import { loadDefinition } from './definition/load.js';
 import type { FamilyPackage, ImageDefinition } from './definition/definition.js';
 import { closeLibraries, type ClosureObject, type LoaderView } from './elf/closure.js';
+import type { DlopenNote } from './elf/dlopen-note.js';
 import { createBuildahEngine } from './image/buildah.js';
 import { imageConfig } from './image/describe.js';
 import type { BuiltImage, ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
@@ -77,6 +78,8 @@ export interface PreparedImage {
   readonly target: LockedTarget;
   readonly plan: RootfsPlan;
   readonly config: ImageConfig;
+  /** What objects of the image say in `.note.dlopen` that they may load at run time. */
+  readonly dlopenNotes: readonly { readonly path: string; readonly note: DlopenNote }[];
 }
 
 export interface Preparation {
@@ -314,7 +317,9 @@ async function decide(
   const plan = planRootfs({
     tree,
     wanted: [
-      ...closure.objects.map((object) => ({ path: object.path, reason: reasonOfObject(object) })),
+      ...closure.objects.flatMap((object) =>
+        [object.path, ...object.otherPaths].map((path) => ({ path, reason: reasonOfObject(object) })),
+      ),
       ...definition.files.map((path) => ({ path, reason: { kind: 'declared', field: 'files' } as const })),
       ...(definition.inventory
         ? [{ path: '/etc/os-release', reason: { kind: 'inventory', about: 'the release' } as const }]
@@ -343,7 +348,10 @@ async function decide(
     state: state?.directory,
     created: plan.epoch,
   });
-  return { architecture, target, plan, config };
+  const dlopenNotes = closure.objects.flatMap(({ file, dlopenNotes: notes }) =>
+    notes.map((note) => ({ path: file.path, note })),
+  );
+  return { architecture, target, plan, config, dlopenNotes };
 }
 
 function viewOf(tree: PackageTree): LoaderView<PackageContents> {

@@ -17,13 +17,14 @@ export async function plan(definition: string, options: ImageOptions, context: C
   context.print(text);
 }
 
-function documentOf({ architecture, target, plan: made }: PreparedImage): unknown {
+function documentOf({ architecture, target, plan: made, dlopenNotes }: PreparedImage): unknown {
   return {
     architecture,
     family: target.family,
     release: target.release,
     packages: target.packages,
     epoch: made.epoch,
+    dlopenNotes,
     entries: made.entries.map((entry) => ({
       path: `/${entry.path}`,
       kind: entry.kind,
@@ -38,7 +39,7 @@ function documentOf({ architecture, target, plan: made }: PreparedImage): unknow
   };
 }
 
-function textOf({ architecture, target, plan: made }: PreparedImage): string {
+function textOf({ architecture, target, plan: made, dlopenNotes }: PreparedImage): string {
   const rows = made.entries.map((entry) => [
     modeOf(entry),
     `${entry.uid}:${entry.gid}`,
@@ -63,7 +64,7 @@ function textOf({ architecture, target, plan: made }: PreparedImage): string {
   const bytes = files.reduce((sum, entry) => sum + sizeOf(entry), 0);
   return (
     `${architecture}, ${target.family} ${target.release}: ${formatBytes(bytes)} in ${files.length} files from ` +
-    `${target.packages.length} packages\n${lines.join('\n')}\n`
+    `${target.packages.length} packages\n${lines.join('\n')}\n${notesOf(dlopenNotes)}`
   );
 }
 
@@ -74,4 +75,14 @@ function sizeOf(entry: RootfsEntry): number {
 
 function modeOf(entry: RootfsEntry): string {
   return entry.mode.toString(8).padStart(4, '0');
+}
+
+/** What objects may load at run time by their own word; the definition's `dlopen` brings it into the image. */
+function notesOf(notes: PreparedImage['dlopenNotes']): string {
+  if (notes.length === 0) return '';
+  const lines = notes.map(
+    ({ path, note }) =>
+      `  ${path}: ${note.sonames.join(' or ')} (${note.priority}${note.feature === undefined ? '' : `, ${note.feature}`})`,
+  );
+  return `Said in .note.dlopen to be loaded at run time when it is there:\n${lines.join('\n')}\n`;
 }

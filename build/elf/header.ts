@@ -10,14 +10,14 @@ export interface ElfHeader {
   readonly data: Endianness;
   /** EI_OSABI. */
   readonly osabi: number;
-  /** ET_EXEC or ET_DYN: everything else cannot be loaded and is refused. */
-  readonly type: 'executable' | 'shared';
+  /** ET_EXEC or ET_DYN; `other` cannot be loaded. */
+  readonly type: 'executable' | 'shared' | 'other';
   /** EM_*. */
   readonly machine: number;
   /** Processor-specific e_flags. */
   readonly flags: number;
-  /** File offset and number of the program headers. */
-  readonly programHeaders: { readonly offset: number; readonly count: number };
+  /** File offset of the program headers, bytes of each, and their number. */
+  readonly programHeaders: { readonly offset: number; readonly size: number; readonly count: number };
 }
 
 const types = new Map<number, ElfHeader['type']>([
@@ -29,7 +29,7 @@ const types = new Map<number, ElfHeader['type']>([
  * Reads the ELF header. Section headers are never looked at: stripped files lack them.
  *
  * @param name what messages call the file
- * @throws ToolError when the file is no ELF file, no program or library, or its header is damaged
+ * @throws ToolError when the file is no ELF file or its header is damaged
  */
 export function parseHeader(buffer: Buffer, name: string): ElfHeader {
   if (buffer.toString('latin1', 0, 4) !== '\x7fELF') throw cannot('read', name, describeOther(buffer));
@@ -49,25 +49,19 @@ export function parseHeader(buffer: Buffer, name: string): ElfHeader {
   if (ident.u8(6) !== 1) throw ident.broken(`its ELF version ${ident.u8(6)} is not known`);
 
   const bytes = new ElfBytes(buffer, data, name);
-  const type = types.get(bytes.u16(16));
-  if (type === undefined)
-    throw bytes.broken('it is neither a program nor a shared library (ET_EXEC, ET_DYN)');
   const wide = elfClass === 64;
-  const entrySize = bytes.u16(wide ? 54 : 42);
-  const count = bytes.u16(wide ? 56 : 44);
-  if (count > 0 && entrySize !== (wide ? 56 : 32)) {
-    throw bytes.broken(`its program headers have the wrong size of ${entrySize} bytes`);
-  }
-  // PN_XNUM moves the count into the section headers; no loader follows it there.
-  if (count === 0xffff) throw bytes.broken('it has too many program headers');
   return {
     class: elfClass,
     data,
     osabi: bytes.u8(7),
-    type,
+    type: types.get(bytes.u16(16)) ?? 'other',
     machine: bytes.u16(18),
     flags: bytes.u32(wide ? 48 : 36),
-    programHeaders: { offset: wide ? bytes.u64(32) : bytes.u32(28), count },
+    programHeaders: {
+      offset: wide ? bytes.u64(32) : bytes.u32(28),
+      size: bytes.u16(wide ? 54 : 42),
+      count: bytes.u16(wide ? 56 : 44),
+    },
   };
 }
 

@@ -106,7 +106,8 @@ function compileComponent(pattern: string): (name: string) => boolean {
       tokens.push((other) => other === literal);
     }
   }
-  return (name) => (!name.startsWith('.') || pattern.startsWith('.')) && matchTokens(tokens, Array.from(name));
+  return (name) =>
+    (!name.startsWith('.') || pattern.startsWith('.')) && matchTokens(tokens, Array.from(name));
 }
 
 /** `[...]` from its opening bracket on; undefined when it is never closed, and the bracket stands for itself. */

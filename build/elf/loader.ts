@@ -297,12 +297,12 @@ export class LoadedProcess<Owner> {
   async #find(name: string, by: LoadedObject<Owner>, strangers: string[]): Promise<Place<Owner> | undefined> {
     if (name.includes('/')) {
       // A relative path depends on the working directory: nothing an image can promise.
-      const file = name.startsWith('/') ? await this.#open(name, by, strangers) : undefined;
+      const file = name.startsWith('/') ? await this.#open(name, strangers) : undefined;
       return file && { file, path: name, through: 'path' };
     }
     for (const stage of searchStages(name, by, this.program, this.#context.config)) {
       for (const path of stage.paths) {
-        const file = await this.#open(path, by, strangers);
+        const file = await this.#open(path, strangers);
         if (file === undefined) continue;
         // DF_1_NODEFLIB also shuts out what the cache holds below the built-in directories.
         const shut =
@@ -316,12 +316,8 @@ export class LoadedProcess<Owner> {
     return undefined;
   }
 
-  /** Another class or machine is passed over; anything else that is wrong with a candidate ends the search. */
-  async #open(
-    path: string,
-    by: LoadedObject<Owner>,
-    strangers: string[],
-  ): Promise<LoaderFile<Owner> | undefined> {
+  /** Another class, byte order or machine is passed over; anything else that is wrong with a candidate ends the search. */
+  async #open(path: string, strangers: string[]): Promise<LoaderFile<Owner> | undefined> {
     this.#lookups += 1;
     if (this.#lookups > maximumLookups) {
       throw cannot('load', this.program.path, 'its search paths are absurdly long');
@@ -329,15 +325,12 @@ export class LoadedProcess<Owner> {
     const file = this.#context.view.lookup(path);
     if (file === undefined) return undefined;
     const { header } = await parseFile(this.#context.parsed, file);
-    const machine = elfMachine(this.#context.config.architecture);
-    const byteOrderDiffers = header.class === machine.class && header.data !== machine.data;
-    if (byteOrderDiffers) {
-      throw cannot('load', path, `it is ${header.data}-endian, needed by ${by.path}`);
+    if (!sameMachine(header, elfMachine(this.#context.config.architecture))) {
+      strangers.push(path);
+      return undefined;
     }
-    if (header.class === machine.class) checkOsAbi(header, path);
-    if (sameMachine(header, machine)) return file;
-    strangers.push(path);
-    return undefined;
+    checkOsAbi(header, path);
+    return file;
   }
 
   async #ask(name: string, by: LoadedObject<Owner>): Promise<boolean> {

@@ -59,10 +59,11 @@ export function elfMachine(architecture: Architecture): ElfMachine {
   return machines[architecture];
 }
 
-/** Whether the loader would take the object for its own architecture; byte order and OS ABI it checks otherwise. */
+/** Whether an object is for the architecture. */
 export function sameMachine(header: ElfHeader, machine: ElfMachine): boolean {
   return (
     header.class === machine.class &&
+    header.data === machine.data &&
     header.machine === machine.machine &&
     machine.flags.value.includes(header.flags & machine.flags.mask)
   );
@@ -70,8 +71,7 @@ export function sameMachine(header: ElfHeader, machine: ElfMachine): boolean {
 
 /** @throws ToolError when an object is not for the architecture */
 export function checkMachine(header: ElfHeader, architecture: Architecture, name: string): void {
-  const machine = elfMachine(architecture);
-  if (sameMachine(header, machine) && header.data === machine.data) return;
+  if (sameMachine(header, elfMachine(architecture))) return;
   const made = machineNames.get(header.machine) ?? `machine ${header.machine}`;
   throw cannot(
     'load',

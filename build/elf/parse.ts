@@ -98,6 +98,9 @@ interface Segment {
 export function parseElf(buffer: Buffer, name: string): ElfFile {
   const header = parseHeader(buffer, name);
   const bytes = new ElfBytes(buffer, header.data, name);
+  if (header.type === 'other') {
+    throw bytes.broken('it is neither a program nor a shared library (ET_EXEC, ET_DYN)');
+  }
   const segments = readSegments(bytes, header);
   const dynamic = segments.findLast((segment) => segment.type === PT_DYNAMIC);
   const notes = segments
@@ -114,8 +117,14 @@ export function parseElf(buffer: Buffer, name: string): ElfFile {
 function readSegments(bytes: ElfBytes, header: ElfHeader): Segment[] {
   const segments: Segment[] = [];
   const wide = header.class === 64;
-  for (let index = 0; index < header.programHeaders.count; index += 1) {
-    const at = header.programHeaders.offset + index * (wide ? 56 : 32);
+  const { offset, size, count } = header.programHeaders;
+  if (count > 0 && size !== (wide ? 56 : 32)) {
+    throw bytes.broken(`its program headers have the wrong size of ${size} bytes`);
+  }
+  // PN_XNUM moves the count into the section headers; no loader follows it there.
+  if (count === 0xffff) throw bytes.broken('it has too many program headers');
+  for (let index = 0; index < count; index += 1) {
+    const at = offset + index * size;
     const word = (place: number): number => (wide ? bytes.u64(at + place * 8) : bytes.u32(at + place * 4));
     segments.push({
       type: bytes.u32(at),

@@ -7,6 +7,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['dhclient', 'isc-dhcp-client'],
   ['dpkg-deb', 'dpkg'],
   ['dpkg-scanpackages', 'dpkg-dev'],
+  ['ethtool', 'ethtool'],
   ['faketime', 'faketime'],
   ['gcc', 'gcc'],
   ['getcap', 'libcap2-bin'],

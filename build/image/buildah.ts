@@ -161,6 +161,8 @@ class Storage {
     }
     await this.buildah('tag', list, reference);
     this.#images.clear();
+    await this.#run('manifest', 'rm', list);
+    this.#lists.delete(list);
     await this.#dropReplacedList();
   }
 

@@ -90,10 +90,7 @@ class MergedTree implements PackageTree {
     const realDirectories = new Map<string, string>();
     const fail = (reason: string) => cannot('add', nameOf(contents), reason);
     for (const entry of contents.entries) {
-      const path = below(
-        this.#realDirectory(parentOf(entry.path), realDirectories),
-        posix.basename(entry.path),
-      );
+      const path = below(this.#realDirectory(parentOf(entry.path), realDirectories), nameIn(entry.path));
       const alias = this.#aliases.get(path);
       if (alias !== undefined) {
         // What a package calls a directory here is the alias's target.
@@ -179,7 +176,7 @@ class MergedTree implements PackageTree {
     const before = known.get(path);
     if (before !== undefined) return before;
     if (followed > maxLinks) throw cannot('use', `the directory link ${path}`, 'it leads in a circle');
-    let real = below(this.#realDirectory(parentOf(path), known, followed), posix.basename(path));
+    let real = below(this.#realDirectory(parentOf(path), known, followed), nameIn(path));
     const target = this.#aliases.get(real);
     if (target !== undefined) real = this.#realDirectory(targetPath(real, target), known, followed + 1);
     known.set(path, real);
@@ -191,10 +188,10 @@ class MergedTree implements PackageTree {
       const parent = parentOf(at);
       const names = this.#directories.get(parent);
       if (names !== undefined) {
-        names.add(posix.basename(at));
+        names.add(nameIn(at));
         return;
       }
-      this.#directories.set(parent, new Set([posix.basename(at)]));
+      this.#directories.set(parent, new Set([nameIn(at)]));
       at = parent;
     }
   }
@@ -229,6 +226,10 @@ function targetPath(path: string, target: string): string {
 function parentOf(path: string): string {
   const slash = path.lastIndexOf('/');
   return slash === -1 ? '' : path.slice(0, slash);
+}
+
+function nameIn(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
 }
 
 function below(directory: string, name: string): string {

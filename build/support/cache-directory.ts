@@ -1,7 +1,7 @@
 import { chmod, lstat, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 
-import { cannotWrite, writeFileAtomically } from './atomic.js';
+import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
 import { cannot } from './errors.js';
 import { temporaryFor } from './temporary.js';
 
@@ -32,8 +32,7 @@ export function defaultCacheDirectory(environment: Readonly<Record<string, strin
  */
 export async function prepareCacheDirectory(directory: string): Promise<string> {
   try {
-    if ((await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined)
-      await chmod(directory, 0o700);
+    await makeDirectories(directory);
     const path = await realpath(directory);
     const stats = await stat(path);
     const user = process.geteuid?.() ?? 0;
@@ -60,4 +59,25 @@ export async function requireTag(directory: string): Promise<void> {
   throw cannot('use', `the cache ${directory}`, `it is not empty, and no ${tagName} says that it is one`, {
     hint: 'set XDG_CACHE_HOME to another directory, or remove this one',
   });
+}
+
+/** `mkdir -p` with mode 0700. Node's own never returns where the kernel denies that an existing parent exists, as in /proc. */
+async function makeDirectories(path: string): Promise<void> {
+  try {
+    await makeDirectory(path);
+  } catch (error) {
+    if (!isCode(error, 'ENOENT') || dirname(path) === path) throw error;
+    await makeDirectories(dirname(path));
+    await makeDirectory(path);
+  }
+}
+
+/** Makes a directory that may exist already, with mode 0700 whatever the umask. */
+export async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+    await chmod(path, 0o700);
+  } catch (error) {
+    if (!isCode(error, 'EEXIST')) throw error;
+  }
 }

@@ -5,7 +5,7 @@ import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, rmdir } from 
 import { basename, dirname, join } from 'node:path';
 
 import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
-import { prepareCacheDirectory, requireTag } from './cache-directory.js';
+import { makeDirectory, prepareCacheDirectory, requireTag } from './cache-directory.js';
 import { cannot, reasonOf, ToolError } from './errors.js';
 import { isLeftover, removeLeftovers, temporaryFor, temporaryPath } from './temporary.js';
 
@@ -247,18 +247,14 @@ class DirectoryCache implements Cache {
     }
   }
 
-  async #makeDirectory(...components: readonly string[]): Promise<string> {
+  async #makeDirectory(...components: readonly string[]): Promise<void> {
     let path = this.directory;
     for (const component of components) {
       path = join(path, component);
-      try {
-        await mkdir(path, { mode: 0o700 });
-        await chmod(path, 0o700); // mkdir obeys the umask
-      } catch (error) {
-        if (!isCode(error, 'EEXIST')) throw cannotWrite(`to the cache ${this.directory}`, error);
-      }
+      await makeDirectory(path).catch((error: unknown) => {
+        throw cannotWrite(`to the cache ${this.directory}`, error);
+      });
     }
-    return path;
   }
 
   async #remove(path: string, name: string, freed: { files: number; bytes: number }): Promise<void> {

@@ -73,6 +73,7 @@ const systemHints = new Map([
   ['EDQUOT', 'free some space, or choose another place with --output and XDG_CACHE_HOME'],
   ['EROFS', 'choose a writable place with --output and XDG_CACHE_HOME'],
   ['EACCES', 'choose a writable place with --output and XDG_CACHE_HOME'],
+  ['ENOTDIR', 'choose another place with --output and XDG_CACHE_HOME'],
 ]);
 
 /** Hostile input may hold control characters; a message must stay one printable line. */

@@ -71,18 +71,22 @@ export const run: Exec = async (command) => {
   if (why === 'aborted') stopIfAborted(command);
   const shown = quoteCommand(command.argv);
   if (result.code === 'ENOENT') throw await notFound(command, result);
+  const cause: unknown = result;
+  // It could not even be started: there is no output either.
+  if (result.exitCode === undefined && result.signal === undefined) {
+    const reason = result.code === 'E2BIG' ? 'the arguments are too long' : reasonOf(result.cause ?? result);
+    throw cannot('run', shown, reason, { cause });
+  }
   const reason =
     why === 'timeout'
       ? `it did not end within ${(command.timeout ?? 0) / 1000} s`
       : result.isMaxBuffer
         ? `it wrote more than ${outputLimit / 1024 ** 2} MiB`
-        : result.exitCode !== undefined
-          ? `exit code ${result.exitCode}`
-          : result.signal !== undefined
-            ? `ended by ${result.signal}`
-            : reasonOf(result.cause ?? result);
+        : result.exitCode === undefined
+          ? `ended by ${result.signal ?? 'a signal'}`
+          : `exit code ${result.exitCode}`;
   const said = lastLines(result.stderr);
-  throw cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause: result });
+  throw cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause });
 };
 
 /**

@@ -50,6 +50,7 @@ interface Outcome {
   readonly problem: string | undefined;
 }
 
+const missingVersion = /: version `.*' not found \(required by /;
 const usual = /\/(ld-linux[^/]*|libc)\.so\.\d$/;
 
 async function ours(path: string, used: LoaderConfig = config): Promise<Outcome> {
@@ -70,7 +71,9 @@ async function ours(path: string, used: LoaderConfig = config): Promise<Outcome>
 
 async function theirs(path: string): Promise<Outcome> {
   const result = await run(loader, ['--list', path], {}, top);
-  if (result.status !== 0) return { list: undefined, problem: result.stderr + result.stdout };
+  // A missing version is told, but is no failure of --list.
+  if (result.status !== 0 || missingVersion.test(result.stderr))
+    return { list: undefined, problem: result.stderr + result.stdout };
   const list = parseList(result.stdout)
     .filter((entry) => !usual.test(entry.path ?? ''))
     .map((entry) => `${entry.name} => ${entry.path ?? 'not found'}`);
@@ -241,7 +244,7 @@ describe.skipIf(!usable)('names', () => {
     const dir = place('lib');
     const a = buildLibrary(join(dir, 'liba.so'), { soname: 'liba.so' });
     const b = buildLibrary(join(dir, 'libb.so'), { soname: 'libb.so', needs: [a], runpath: dir });
-    buildLibrary(a, { soname: 'liba.so', needs: [b, a], runpath: dir });
+    buildLibrary(a, { soname: 'liba.so', needs: [b], runpath: dir });
     expect(
       await expectSame(buildProgram(join(dir, '../program'), { needs: [a], runpath: dir })),
     ).toHaveLength(2);
@@ -329,6 +332,9 @@ describe.skipIf(!usable)('candidates', () => {
     ['class', { class: 32, data: 'little', machine: 3, type: 3 }],
     ['class and byte order', { class: 32, data: 'big', machine: 20, type: 3 }],
     ['machine', { class: 64, data: 'little', machine: 183, type: 3 }],
+    ['byte order', { class: 64, data: 'big', machine: 62, type: 3 }],
+    ['machine and system', { class: 64, data: 'little', machine: 183, type: 3, osabi: 9 }],
+    ['machine and kind', { class: 64, data: 'little', machine: 183, type: 1 }],
   ] as const)('of another %s are passed over', async (_, recipe) => {
     const { program } = withCandidate((path) => {
       writeFileSync(path, buildElf(recipe));
@@ -348,7 +354,6 @@ describe.skipIf(!usable)('candidates', () => {
   it.each([
     ['text', Buffer.from('INPUT ( /lib/libx.so.1 )\n')],
     ['nothing', Buffer.alloc(0)],
-    ['another byte order', buildElf({ ...host, data: 'big' })],
     ['another operating system', buildElf({ ...host, osabi: 9 })],
     ['an object file', buildElf({ ...host, type: 1 })],
     ['no dynamic section', buildElf({ ...host, dynamic: false })],
@@ -412,10 +417,15 @@ describe.skipIf(!usable)('symbol versions', () => {
   });
 
   it('that are missing do no harm when they are weak or the library has no versions', async () => {
-    const { program, library } = programOf(
-      '__attribute__((weak)) extern int two(void); int main(void) { return two ? two() : 0; }',
-    );
+    const { program, library } = programOf(strong);
     buildLibrary(library, { soname: 'libv.so', source, versions: versions('ONE') });
+    // GNU ld has no way to ask for a weak version: set VER_FLG_WEAK behind the hash of `TWO` (Elf_Vernaux).
+    const bytes = readFileSync(program);
+    const hash = Buffer.from([0xbf, 0x59, 0, 0]);
+    const at = bytes.indexOf(hash);
+    expect(bytes.indexOf(hash, at + 1)).toBe(-1);
+    bytes.writeUInt16LE(2, at + 4);
+    writeFileSync(program, bytes);
     expect(await expectSame(program)).toHaveLength(1);
     const other = programOf(strong);
     buildLibrary(other.library, { soname: 'libv.so', source });

@@ -233,7 +233,8 @@ describe.each(kinds)('ELF$class, $data-endian, machine $machine', (kind) => {
         osabi: 0,
         type: 'shared',
         flags: 0,
-        programHeaders: { offset: kind.class === 64 ? 64 : 52, count: 4 },
+        programHeaders:
+          kind.class === 64 ? { offset: 64, size: 56, count: 4 } : { offset: 52, size: 32, count: 4 },
       },
       interpreter: '/lib/ld.so.1',
       dynamic: {

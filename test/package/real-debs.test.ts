@@ -33,9 +33,15 @@ describe.skipIf(!ready)('openDeb beside dpkg-deb', () => {
         const contents = await openDeb(path, sha256, cache);
         const took = performance.now() - begin;
 
-        const fields = execFileSync('dpkg-deb', ['-f', path, 'Package', 'Version', 'Architecture'], { encoding: 'utf8' });
-        expect(`Package: ${contents.name}\nVersion: ${contents.version}\nArchitecture: ${contents.architecture}\n`).toBe(fields);
-        expect(contents.controlText).toBe(execFileSync('dpkg-deb', ['-I', path, 'control'], { encoding: 'utf8' }));
+        const fields = execFileSync('dpkg-deb', ['-f', path, 'Package', 'Version', 'Architecture'], {
+          encoding: 'utf8',
+        });
+        expect(
+          `Package: ${contents.name}\nVersion: ${contents.version}\nArchitecture: ${contents.architecture}\n`,
+        ).toBe(fields);
+        expect(contents.controlText).toBe(
+          execFileSync('dpkg-deb', ['-I', path, 'control'], { encoding: 'utf8' }),
+        );
         for (const field of contents.control.keys()) {
           const value = execFileSync('dpkg-deb', ['-f', path, field], { encoding: 'utf8' });
           expect(contents.control.get(field)?.replaceAll('\n', '\n '), field).toBe(value.slice(0, -1));
@@ -44,12 +50,19 @@ describe.skipIf(!ready)('openDeb beside dpkg-deb', () => {
         const list = (...options: string[]) =>
           execFileSync(
             'sh',
-            ['-c', `dpkg-deb --fsys-tarfile "$0" | tar --utc --full-time --quoting-style=literal "$@" -tv`, path, ...options],
+            [
+              '-c',
+              `dpkg-deb --fsys-tarfile "$0" | tar --utc --full-time --quoting-style=literal "$@" -tv`,
+              path,
+              ...options,
+            ],
             { encoding: 'utf8', maxBuffer: 2 ** 26 },
           );
         expect(contents.entries.map(listingLine)).toEqual(listingLines(list('--numeric-owner')).slice(1));
         const owners = listingLines(list()).map((line) => line.split(' ')[1]);
-        expect(contents.entries.map(({ userName, groupName }) => `${userName}/${groupName}`)).toEqual(owners.slice(1));
+        expect(contents.entries.map(({ userName, groupName }) => `${userName}/${groupName}`)).toEqual(
+          owners.slice(1),
+        );
 
         const root = join(directory, `${name}-${time}`);
         execFileSync('dpkg-deb', ['-x', path, root]);
@@ -65,7 +78,9 @@ describe.skipIf(!ready)('openDeb beside dpkg-deb', () => {
           }
         }
         await contents.close();
-        process.stdout.write(`${name}, ${time} opening: ${contents.entries.length} entries, ${Math.round(took)} ms\n`);
+        process.stdout.write(
+          `${name}, ${time} opening: ${contents.entries.length} entries, ${Math.round(took)} ms\n`,
+        );
       }
     });
   }
@@ -85,7 +100,11 @@ describe.skipIf(!ready)('openDeb beside dpkg-deb', () => {
       expect(loader).toBe('ld-linux-x86-64.so.2');
       expect(found?.path).toBe('usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2');
       expect(found?.links[0]).toEqual({ path: 'lib64', target: 'usr/lib64', owner: undefined });
-      expect(found?.links.map(({ path }) => path)).toEqual(['lib64', 'usr/lib64/ld-linux-x86-64.so.2', 'lib']);
+      expect(found?.links.map(({ path }) => path)).toEqual([
+        'lib64',
+        'usr/lib64/ld-linux-x86-64.so.2',
+        'lib',
+      ]);
     }
     for (const contents of tree.packages) await contents.close();
   });

@@ -383,10 +383,10 @@ describe('clean', () => {
 
 describe('two processes at once', () => {
   it('open, fill, read and clean one cache without breaking each other', async () => {
-    const contents = Array.from({ length: 12 }, () => randomBytes(20_000).toString('hex'));
+    const seed = randomBytes(8).toString('hex');
     const worker = `
       const { createHash } = await import('node:crypto');
-      const contents = ${JSON.stringify(contents)};
+      const contents = Array.from({ length: 12 }, (_, index) => ('${seed}' + index).repeat(2000));
       let problems = 0;
       for (let round = 0; round < 6; round += 1) {
         await Promise.all(contents.map(async (content, index) => {

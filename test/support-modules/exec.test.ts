@@ -92,6 +92,11 @@ describe('run', () => {
     );
   });
 
+  it('says when the arguments are too long', async () => {
+    const error = await failure(run({ argv: ['true', 'x'.repeat(300_000)], environment }));
+    expect(error.message).toMatch(/^cannot run true x+: the arguments are too long$/);
+  });
+
   it('stops a command that writes without end', async () => {
     const error = await failure(run({ argv: ['yes'], environment }));
     expect(error.message).toMatch(/^cannot run yes: it wrote more than 16 MiB/);

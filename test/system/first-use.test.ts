@@ -12,23 +12,15 @@ import { findTool, requireTools } from '../support/tools.js';
  * What somebody does who has just found the project: clone, install, build, without root and on a machine that has
  * Node.js and nothing else. Then a second person, whose machine differs in everything that must not matter.
  */
-const ready = requireTools('git', 'npm', 'npx', 'tar', 'cp', 'chown', 'setpriv', 'faketime');
+const ready = requireTools('git', 'npm', 'npx', 'apt-config', 'tar', 'cp', 'chown', 'setpriv', 'faketime');
 
-/** All that is on the search path. npm runs its scripts with a shell. */
+/**
+ * All that is on the search path. npm runs its scripts with a shell; apt-config, which is on every Debian, says where
+ * the host's packages come from.
+ */
 const programs = [
-  'node',
-  'npm',
-  'npx',
-  'sh',
-  'env',
-  'cat',
-  'cp',
-  'ls',
-  'mkdir',
-  'mv',
-  'rm',
-  'uname',
-  'readlink',
+  ...['node', 'npm', 'npx', 'apt-config'],
+  ...['sh', 'env', 'cat', 'cp', 'ls', 'mkdir', 'mv', 'rm', 'uname', 'readlink'],
 ];
 /** The user and group `nobody`, who runs everything when the tests are run by root. */
 const nobody = '65534';
@@ -143,7 +135,6 @@ describe.skipIf(!ready)('first use', () => {
             PATH: join(work, 'bin'),
             XDG_CACHE_HOME: join(home, 'cache'),
             npm_config_cache: join(work, 'npm'),
-          npm_config_update_notifier: 'false',
             npm_config_update_notifier: 'false',
           },
           timeout: 200_000,

@@ -13,7 +13,7 @@ import { requireThat, requireTools } from '../support/tools.js';
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
-  requireTools('ip', 'podman', 'runc', 'buildah', 'udhcpc', 'dhclient');
+  requireTools('ip', 'ethtool', 'podman', 'runc', 'buildah', 'udhcpc', 'dhclient');
 const both: readonly Architecture[] = ['x86_64', 'aarch64'];
 const emulated =
   ready && requireThat(both.every(canRun), 'an emulator for the foreign architecture in binfmt_misc');
@@ -106,7 +106,6 @@ describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
 
   async function expectLeases(image: BuiltImage, architecture: Architecture): Promise<void> {
     const id = await take(image, architecture);
-
     const server = await serveDhcpd(id);
     const leases = await podman.volume('leases');
     await expectOwner(177, leases, join(leases, 'dhcpd.leases'));
@@ -206,6 +205,7 @@ async function take(image: BuiltImage, architecture: Architecture): Promise<stri
     architecture === host
       ? await podman.load(image.archive)
       : await podman.pull(image.archive, image.reference, architecture);
+  if (architecture !== host) await lab.completeChecksums();
   const manifest = image.manifests.find((candidate) => candidate.architecture === architecture);
   expect(`sha256:${id}`).toBe(manifest?.configDigest);
   return id;

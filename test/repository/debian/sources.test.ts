@@ -83,7 +83,10 @@ describe('parseList', () => {
       'deb [signed-by=keys] http://a.invalid stable main',
       'Signed-By "keys" is neither a path nor a fingerprint',
     ],
-    ['deb [valid-until-max=soon] http://a.invalid stable main', 'not a number of seconds'],
+    [
+      'deb [valid-until-max=soon] http://a.invalid stable main',
+      'valid-until-max is "soon", not a number of seconds',
+    ],
   ])('refuses %j', (line, reason) => {
     expect(() => list(`\n${line}`)).toThrow(`cannot read apt source test.list:2: ${reason}`);
   });
@@ -385,7 +388,7 @@ describe.skipIf(!requireTools('apt-config', 'apt-get'))('beside the real apt', (
       log,
     });
 
-    const format = '$(SITE)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)';
+    const format = '$(SITE)|$(RELEASE)|$(COMPONENT)';
     const { stdout } = await run({
       argv: [
         'apt-get',
@@ -402,14 +405,13 @@ describe.skipIf(!requireTools('apt-config', 'apt-get'))('beside the real apt', (
       stdout
         .trimEnd()
         .split('\n')
-        .map((line) => line.replace(/^([^|]*?)\/*\|/, '$1|')),
+        .map((line) => line.replace(/\/*\|/, '|').replace('$(COMPONENT)', '')),
     );
     const seen = new Set(
-      ours?.sources.flatMap(({ uri, suite, components, keyring }) =>
-        (components.length === 0 ? [''] : components).map((component) => {
-          const signedBy = keyring.files.includes('/k.gpg') ? '/k.gpg' : '';
-          return `${uri.replace(/\/$/, '')}|${suite}|${component}|${signedBy}`;
-        }),
+      ours?.sources.flatMap(({ uri, suite, components }) =>
+        (components.length === 0 ? [''] : components).map(
+          (component) => `${uri.replace(/\/$/, '')}|${suite}|${component}`,
+        ),
       ),
     );
     expect(theirs.size).toBeGreaterThan(10);
