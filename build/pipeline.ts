@@ -23,6 +23,7 @@ import {
   type SuiteSurvey,
 } from './repository/debian/origin.js';
 import {
+  checkLockPlace,
   formatLock,
   readLock,
   writeLock,
@@ -30,13 +31,14 @@ import {
   type LockedTarget,
   type LockFile,
 } from './repository/lock.js';
-import { writeLayer, type Compression } from './rootfs/layer.js';
+import { cachedLayer } from './rootfs/layer-cache.js';
+import type { Compression } from './rootfs/layer.js';
 import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
 import { describeReason, rankOfReason } from './rootfs/reason.js';
 import type { Architecture } from './support/architecture.js';
 import { cannotWrite } from './support/atomic.js';
-import type { Cache, TemporaryBlob } from './support/cache.js';
-import { cannot } from './support/errors.js';
+import type { Cache } from './support/cache.js';
+import { cannot, reasonOf } from './support/errors.js';
 import type { Exec } from './support/exec.js';
 import type { Log } from './support/log.js';
 import { compareBytes } from './support/order.js';
@@ -101,7 +103,7 @@ export interface Preparation {
  */
 export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
   const definition = await loadDefinition(request.definition);
-  const before = await readLock(request.lockFile);
+  const before = await lockBefore(request, services.log);
   const lock = usableLock(definition, before, request);
   const family = definition.packages.debian;
   if (family === undefined) {
@@ -113,7 +115,7 @@ export async function prepareImages(request: ImageRequest, services: Services): 
   const origin = originOf({ ...request, release: family.release, renewal: renewalOf(request) }, services);
   const job: Job = { definition, family, origin, services };
   try {
-    const images = await Promise.all(
+    const images = await allOf(
       request.architectures.map((architecture) => prepareImage(architecture, lock, job)),
     );
     const after = mergedLock(
@@ -160,37 +162,44 @@ export async function buildImages(
   target: BuildTarget,
 ): Promise<BuildOutcome> {
   const prepared = await prepareImages(request, services);
-  const temporaries: TemporaryBlob[] = [];
   try {
     const { definition, images, lock } = prepared;
-    const inputs = await Promise.all(
-      images.map(async ({ plan, config }): Promise<ImageInput> => {
-        const temporary = await services.cache.temporary();
-        temporaries.push(temporary);
-        return { plan, config, layer: await writeLayer(plan, target.compression, temporary.path) };
-      }),
-    );
-    services.signal.throwIfAborted();
+    const writesLock = lock.changed && request.mode !== 'locked';
+    // A place that cannot be written to is told before the work, and before a new image replaces the old one.
+    if (writesLock) await checkLockPlace(request.lockFile);
     await mkdir(target.directory, { recursive: true }).catch((error: unknown) => {
       throw cannotWrite(target.directory, error);
     });
+    const inputs = await allOf(
+      images.map(async ({ plan, config }): Promise<ImageInput> => ({
+        plan,
+        config,
+        layer: await cachedLayer(plan, target.compression, services.cache),
+      })),
+    );
+    services.signal.throwIfAborted();
     const image = await engineOf(target.engine, services).build(inputs, {
       name: definition.name,
       reference: target.reference ?? `localhost/${definition.name}:latest`,
       directory: target.directory,
       signal: services.signal,
     });
-    if (lock.changed && request.mode !== 'locked') await writeLock(request.lockFile, lock.after);
+    if (writesLock) await writeLock(request.lockFile, lock.after);
     return {
       image,
       images: images.map(summaryOf),
       lockFile: request.lockFile,
-      lockChanged: lock.changed && request.mode !== 'locked',
+      lockChanged: writesLock,
     };
   } finally {
-    await Promise.all(temporaries.map((temporary) => temporary.discard()));
     await prepared.close();
   }
+}
+
+/** Like Promise.all, but nothing goes on behind the back of who tidies up after a failure. */
+async function allOf<Result>(work: readonly Promise<Result>[]): Promise<readonly Result[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 /** `auto` is the embedded writer: its digest is the same on every machine, whether buildah is there or not. */
@@ -393,6 +402,7 @@ function epochOf(environment: Services['environment'], opened: readonly OpenedPa
     return Math.max(0, ...opened.map(({ contents }) => contents.built));
   if (!/^\d{1,11}$/.test(given)) {
     throw cannot('use', `SOURCE_DATE_EPOCH=${given}`, 'it is no number of seconds since 1970', {
+      hint: 'unset it, or give it whole seconds, such as those of date +%s',
       exitCode: 2,
     });
   }
@@ -423,6 +433,17 @@ function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): rea
     .sort((a, b) => compareBytes(a.name, b.name));
 }
 
+/** A damaged lock file cannot be built from; `lock` is what makes a new one. */
+async function lockBefore({ lockFile, mode }: ImageRequest, log: Log): Promise<LockFile | undefined> {
+  try {
+    return await readLock(lockFile);
+  } catch (error) {
+    if (mode !== 'renew') throw error;
+    log.warn(`${reasonOf(error)}: all of it is chosen anew`);
+    return undefined;
+  }
+}
+
 /** The lock file's content as far as it fits the definition. @throws ToolError when --locked and it does not */
 function usableLock(
   definition: ImageDefinition,
@@ -440,7 +461,8 @@ function usableLock(
 }
 
 function renewalOf(request: ImageRequest): string {
-  return `dhcpd-scratch lock ${request.definitionArgument}`;
+  const suite = request.suite === undefined ? '' : ` --suite ${request.suite}`;
+  return `dhcpd-scratch lock ${request.definitionArgument}${suite}`;
 }
 
 /** The old lock file with the new targets in place of its own for the same release and architecture. */

@@ -1,7 +1,7 @@
 import type { Context } from './context.js';
 import { requestOf, type ImageOptions } from './request.js';
 import { withPrepared } from './services.js';
-import { writeLock, type LockedPackage, type LockFile } from '../repository/lock.js';
+import { checkLockPlace, writeLock, type LockedPackage, type LockFile } from '../repository/lock.js';
 
 interface Change {
   readonly target: string;
@@ -13,6 +13,7 @@ interface Change {
 /** `lock`: chooses the newest packages anew, writes the lock file and prints what has changed in it. */
 export async function lock(definition: string, options: ImageOptions, context: Context): Promise<void> {
   const request = requestOf(definition, options, context, true);
+  await checkLockPlace(request.lockFile);
   const { before, after } = await withPrepared(request, context, async (prepared) => {
     if (prepared.lock.changed) await writeLock(request.lockFile, prepared.lock.after);
     return prepared.lock;
@@ -26,7 +27,7 @@ export async function lock(definition: string, options: ImageOptions, context: C
     (change) => `${change.target}: ${change.package} ${change.from ?? '(new)'} -> ${change.to ?? '(gone)'}`,
   );
   context.print(
-    `${[...lines, `${request.lockFile}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} changes`}`].join('\n')}\n`,
+    `${[...lines, `${request.lockFile}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} change${lines.length === 1 ? '' : 's'}`}`].join('\n')}\n`,
   );
 }
 

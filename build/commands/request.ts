@@ -33,7 +33,10 @@ export function requestOf(
     ? resolve(context.cwd, `${name}.lock.yaml`)
     : file.replace(/(\.ya?ml)?$/, '.lock.yaml');
   if (renew && options.locked === true) {
-    throw cannot('lock', definition, '--locked forbids to choose packages', { exitCode: 2 });
+    throw cannot('lock', definition, '--locked forbids to choose packages', {
+      hint: 'leave --locked out',
+      exitCode: 2,
+    });
   }
   return {
     // As a user in this directory would write it: errors begin with it.

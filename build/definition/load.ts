@@ -63,7 +63,11 @@ async function readDefinition(path: string): Promise<Buffer> {
 }
 
 function unreadable(path: string, reason: string, cause?: unknown): ToolError {
-  return cannot('read', `definition ${path}`, reason, { cause, exitCode: 2 });
+  return cannot('read', `definition ${path}`, reason, {
+    cause,
+    hint: 'name a YAML file, or a definition that comes with the program',
+    exitCode: 2,
+  });
 }
 
 function decode(bytes: Buffer, path: string): string {

@@ -1,8 +1,8 @@
 import { cannot, ToolError } from '../support/errors.js';
 import type { LoaderConfig, LoaderFile, LoaderView, ProviderLookup } from './closure.js';
-import { type ElfHeader, parseHeader } from './header.js';
 import { checkMachine, elfMachine, sameMachine } from './machine.js';
-import { type Dependency, type ElfFile, parseElf } from './parse.js';
+import { checkLibrary, checkOsAbi, type ParsedFiles, parseFile } from './object-file.js';
+import type { Dependency, ElfFile } from './parse.js';
 import {
   expandTokens,
   type FoundThrough,
@@ -40,15 +40,6 @@ export interface MissingLibrary<Owner> {
 
 export type ProcessEntry<Owner> = LoadedObject<Owner> | MissingLibrary<Owner>;
 
-/** A file read once: its header, and its content or what is wrong with it. */
-export interface ParsedFile {
-  readonly header: ElfHeader;
-  readonly elf: ElfFile | ToolError;
-}
-
-/** Parsed files by real path; may outlive one closure as long as the files stay the same. */
-export type ParsedFiles = Map<string, ParsedFile>;
-
 export interface LoaderContext<Owner> {
   readonly view: LoaderView<Owner>;
   readonly provide: ProviderLookup<Owner>;
@@ -59,11 +50,8 @@ export interface LoaderContext<Owner> {
 }
 
 /** Opened files one process may look for, hits and misses together: no closure needs nearly as many. */
-const maximumLookups = 500_000;
+const maximumLookups = 200_000;
 const maximumObjects = 4096;
-
-/** EI_OSABI of System V and of GNU: the only ones glibc's loader accepts. */
-const osAbis: ReadonlySet<number> = new Set([0, 3]);
 
 interface Place<Owner> {
   readonly file: LoaderFile<Owner>;
@@ -389,47 +377,6 @@ export class LoadedProcess<Owner> {
       }
     }
   }
-}
-
-/** @throws ToolError when the file is not ELF at all */
-async function parseFile<Owner>(parsed: ParsedFiles, file: LoaderFile<Owner>): Promise<ParsedFile> {
-  const known = parsed.get(file.path);
-  if (known !== undefined) return known;
-  const buffer = await file.read();
-  const header = parseHeader(buffer, file.path);
-  let elf: ElfFile | ToolError;
-  try {
-    elf = parseElf(buffer, file.path);
-  } catch (error) {
-    // A damaged file for another machine is passed over like a whole one.
-    if (!(error instanceof ToolError)) throw error;
-    elf = error;
-  }
-  const result = { header, elf };
-  parsed.set(file.path, result);
-  return result;
-}
-
-function checkOsAbi(header: ElfHeader, path: string): void {
-  if (!osAbis.has(header.osabi)) {
-    throw cannot('load', path, `it is for another operating system (ELF OS ABI ${header.osabi})`);
-  }
-}
-
-function checkLibrary(
-  header: ElfHeader,
-  elf: ElfFile,
-  path: string,
-  by: string,
-  role: 'library' | 'dlopen',
-): void {
-  const needed = `and ${by} needs it as a library`;
-  if (header.type === 'executable' || elf.dynamic?.pie === true) {
-    throw cannot('load', path, `it is a program, ${needed}`);
-  }
-  if (elf.dynamic === undefined) throw cannot('load', path, `it has no dynamic section, ${needed}`);
-  if (role === 'dlopen' && elf.dynamic.noDlopen)
-    throw cannot('load', path, 'it refuses dlopen (DF_1_NOOPEN)');
 }
 
 function tokens(

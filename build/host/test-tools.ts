@@ -1,36 +1,52 @@
-/** The programs that tests run, and the Debian package that brings each of them. */
+/** The programs that tests and benchmarks run, and the Debian package that brings each of them. */
 export const testTools: ReadonlyMap<string, string> = new Map([
+  ['apt-cache', 'apt'],
+  ['apt-config', 'apt'],
   ['apt-ftparchive', 'apt-utils'],
+  ['apt-get', 'apt'],
   ['ar', 'binutils'],
   ['buildah', 'buildah'],
-  ['busybox', 'busybox'],
+  ['chown', 'coreutils'],
+  ['cp', 'coreutils'],
   ['dhclient', 'isc-dhcp-client'],
+  ['dpkg', 'dpkg'],
+  ['dpkg-architecture', 'dpkg-dev'],
   ['dpkg-deb', 'dpkg'],
-  ['dpkg-scanpackages', 'dpkg-dev'],
+  ['dpkg-query', 'dpkg'],
   ['ethtool', 'ethtool'],
   ['faketime', 'faketime'],
   ['gcc', 'gcc'],
   ['getcap', 'libcap2-bin'],
-  ['getfattr', 'attr'],
   ['git', 'git'],
-  ['gpg', 'gnupg'],
+  ['gpg', 'gpg'],
+  ['gpg-agent', 'gpg-agent'],
+  ['gpgconf', 'gpgconf'],
   ['gpgv', 'gpgv'],
+  ['gzip', 'gzip'],
   ['ip', 'iproute2'],
+  ['mkfifo', 'coreutils'],
   ['mmdebstrap', 'mmdebstrap'],
-  ['nsenter', 'util-linux'],
+  ['mount', 'mount'],
+  ['newuidmap', 'uidmap'],
   ['objcopy', 'binutils'],
   ['openssl', 'openssl'],
-  ['patchelf', 'patchelf'],
+  ['perl', 'perl-base'],
   ['podman', 'podman'],
+  ['python3', 'python3'],
   ['readelf', 'binutils'],
   ['runc', 'runc'],
+  ['runuser', 'util-linux'],
+  ['script', 'bsdutils'],
   ['setcap', 'libcap2-bin'],
-  ['setfattr', 'attr'],
   ['setpriv', 'util-linux'],
+  ['sh', 'dash'],
   ['skopeo', 'skopeo'],
+  ['strip', 'binutils'],
   ['tar', 'tar'],
   ['udhcpc', 'udhcpc'],
   ['unshare', 'util-linux'],
+  ['useradd', 'passwd'],
+  ['userdel', 'passwd'],
   ['xz', 'xz-utils'],
   ['zstd', 'zstd'],
 ]);
@@ -39,9 +55,8 @@ export const testTools: ReadonlyMap<string, string> = new Map([
 export const testSupport: readonly string[] = [
   'catatonit', // podman run --init
   'fuse-overlayfs', // storage of rootless Podman and Buildah
-  'golang-github-containers-image', // policy.json of Podman, Buildah and Skopeo
+  'golang-github-containers-image', // registries.conf of Podman, Buildah and Skopeo
   'libc6-dev', // gcc
   'netavark', // podman run
   'qemu-user-static', // the other architecture
-  'uidmap', // user namespaces of rootless Podman and Buildah
 ];

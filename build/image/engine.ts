@@ -27,6 +27,7 @@ export interface ImageConfig {
 /** One architecture's image, ready to be written. */
 export interface ImageInput {
   readonly config: ImageConfig;
+  /** Its `epoch` is `config.created`: buildah gives the files no other time than the image. */
   readonly plan: RootfsPlan;
   readonly layer: Layer;
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
@@ -60,11 +60,21 @@ export async function publish(
 
   const layout = join(target.directory, `${target.name}.oci`);
   const archive = `${layout}.tar`;
+  await refuseDirectory(archive);
   await replaceDirectory(layout, (aside) => writeLayout(aside, files));
   stopIfAborted(target);
   const created = Math.max(...images.map((image) => image.config.created));
   await writeFileAtomically(archive, layoutTar(layout, files, created));
   return { engine, digest: top.digest, reference: target.reference, manifests, layout, archive };
+}
+
+/** Before the layout is replaced, because the two belong together. */
+async function refuseDirectory(archive: string): Promise<void> {
+  const stats = await lstat(archive).catch(() => undefined);
+  if (stats?.isDirectory() !== true) return;
+  throw cannot('write', archive, 'it is a directory', {
+    hint: 'move it away, or choose another place with --output',
+  });
 }
 
 /** @throws ToolError when the build has been interrupted */

@@ -1,7 +1,7 @@
 /**
  * What a distribution package holds, whatever its format. Entries are as the archive states them: hostile
  * until a plan has accepted them. Paths are normalised: no leading `/` or `./`, no `.`/`..`/empty component,
- * never absolute; a package that needs such a path is refused when it is opened.
+ * never absolute, valid UTF-8; a package that needs another path is refused when it is opened.
  */
 export interface PackageContents {
   readonly name: string;
@@ -14,9 +14,12 @@ export interface PackageContents {
   readonly controlText: string;
   /** When the package was built, seconds since the epoch. */
   readonly built: number;
-  /** In archive order; the last entry of a path wins and is the only one kept. */
+  /**
+   * In archive order, without the root directory; the last entry of a path wins and is the only one kept. No entry
+   * lies below another that is no directory.
+   */
   readonly entries: readonly PackageEntry[];
-  /** Bytes of a regular file of this package, hard links followed. @throws ToolError */
+  /** Bytes of a regular file among `entries`, hard links followed. @throws ToolError */
   read(entry: FileEntry | HardlinkEntry): Promise<Buffer>;
   /** Gives the file descriptor back. Reading afterwards is an error. */
   close(): Promise<void>;
@@ -32,7 +35,7 @@ interface EntryBase {
   /** Owner names, where the archive carries names; the numeric ids hold otherwise. */
   readonly userName: string;
   readonly groupName: string;
-  /** Seconds since the epoch. */
+  /** Whole seconds since the epoch, rounded down; may be negative. */
   readonly mtime: number;
 }
 

@@ -6,10 +6,13 @@ const frameMagic = 0xfd2fb528;
 /** RFC 8878, section 3.1.2: sixteen magic numbers of frames that hold no data. */
 const skippableMagic = 0x184d2a50;
 const maxBlockBytes = 128 * 1024;
-/** What the zstd library itself accepts without being asked for more: 2^27 bytes. */
-const maxWindowBytes = 128 * 1024 ** 2;
-/** The decoder moves its whole window for every block; tiny blocks in a huge window must not cost hours. */
-const maxMovedBytes = 128 * 1024 ** 3;
+/** What RFC 8878, section 3.1.1.1.2, asks decoders to support; compressors stay within it up to level 19. */
+const maxWindowBytes = 8 * 1024 ** 2;
+/**
+ * The decoder moves its whole window for every block. Tiny blocks in a large window must not cost hours: so many bytes
+ * are moved for a start and for every byte of output, and no more in all. What compressors write stays below.
+ */
+const movedBytes = { start: 8 * 1024 ** 3, perByte: 8192, most: 512 * 1024 ** 3 };
 
 interface FrameHeader {
   /** Bytes. */
@@ -25,13 +28,14 @@ interface FrameHeader {
  * @throws Error that says what is wrong with the data
  */
 export async function* decompressZstd(input: ByteReader): AsyncGenerator<Uint8Array, void, undefined> {
+  const work = { moved: 0, produced: 0 };
   for (;;) {
     const magic = await input.take(4);
     if (magic.length === 0) return;
     if (magic.length < 4) throw new Error('there is garbage after the zstd data');
     const number = magic.readUInt32LE();
     if (number === frameMagic) {
-      yield* decompressFrame(input);
+      yield* decompressFrame(input, work);
     } else if ((number & 0xfffffff0) === skippableMagic) {
       const size = (await exactly(input, 4)).readUInt32LE();
       if (!(await input.skip(size))) throw new Error('the zstd data is cut off');
@@ -41,24 +45,29 @@ export async function* decompressZstd(input: ByteReader): AsyncGenerator<Uint8Ar
   }
 }
 
-async function* decompressFrame(input: ByteReader): AsyncGenerator<Uint8Array, void, undefined> {
+async function* decompressFrame(
+  input: ByteReader,
+  work: { moved: number; produced: number },
+): AsyncGenerator<Uint8Array, void, undefined> {
   const header = await readFrameHeader(input);
   const window = descriptorOf(header.window);
   const output: Uint8Array[] = [];
   const decoder = new Decompress((data) => output.push(data));
   const hash = new XxHash64();
   let produced = 0;
-  let moved = 0;
   // A plain header of our own: magic, no flags, window. What else the frame states is checked here.
   decoder.push(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, window.descriptor]));
   for (let last = false; !last;) {
     const block = await readBlock(input, Math.min(header.window, maxBlockBytes));
     last = block.last;
-    moved += window.bytes;
-    if (moved > maxMovedBytes) throw new Error('its zstd blocks are too small for their window');
+    work.moved += window.bytes;
+    const allowed = movedBytes.start + movedBytes.perByte * work.produced;
+    if (work.moved > Math.min(allowed, movedBytes.most))
+      throw new Error('its zstd blocks are too small for their window');
     decoder.push(block.bytes, last);
     for (const data of output.splice(0)) {
       produced += data.length;
+      work.produced += data.length;
       if (header.checksum) hash.update(data);
       yield data;
     }

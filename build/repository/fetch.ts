@@ -141,7 +141,9 @@ class CachingFetcher implements Fetcher {
         return await this.#fromMirror(url, new Transfer(partial, expected, task, this.#timeout));
       } catch (thrown) {
         const error = this.#fetchError(shown, thrown);
-        if (this.#options.signal.aborted || index === urls.length - 1) throw error;
+        // What went wrong on this machine goes wrong with every mirror.
+        const isLocalFault = thrown instanceof ToolError;
+        if (isLocalFault || this.#options.signal.aborted || index === urls.length - 1) throw error;
         this.#options.log.warn(`${error.message}; trying the next mirror`);
       }
     }
@@ -239,8 +241,10 @@ class CachingFetcher implements Fetcher {
   #fetchError(what: string, error: unknown): ToolError {
     this.#stopIfAborted(what);
     if (error instanceof ToolError) return error;
-    const hint = error instanceof TransportFailure ? error.hint : hintOf(error);
-    return cannot('fetch', what, reasonOf(error), { cause: error, ...(hint === undefined ? {} : { hint }) });
+    const hint =
+      (error instanceof TransportFailure ? error.hint : hintOf(error)) ??
+      'try again later, or use another archive with --mirror URL';
+    return cannot('fetch', what, reasonOf(error), { cause: error, hint });
   }
 
   #stopIfAborted(what: string): void {

@@ -1,4 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 import type { Family } from '../definition/definition.js';
 import type { Architecture } from '../support/architecture.js';
@@ -53,10 +55,25 @@ export async function readLock(path: string): Promise<LockFile | undefined> {
     text = await readFile(path, 'utf8');
   } catch (error) {
     if (isCode(error, 'ENOENT')) return undefined;
-    throw cannot('read', `lock file ${path}`, reasonOf(error), { cause: error, exitCode: 2 });
+    throw cannot('read', `lock file ${path}`, reasonOf(error), {
+      cause: error,
+      hint: elsewhere,
+      exitCode: 2,
+    });
   }
   const [yaml, { parseLock }] = await Promise.all([import('yaml'), import('./lock-document.js')]);
   return parseLock(text, path, yaml);
+}
+
+const elsewhere = 'choose another one with --lock-file FILE';
+
+/** Whether the file could be written, as far as that can be told before. @throws ToolError when not */
+export async function checkLockPlace(path: string): Promise<void> {
+  try {
+    await access(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw cannot('write', `lock file ${path}`, reasonOf(error), { cause: error, hint: elsewhere });
+  }
 }
 
 /** Writes the file whole or not at all. @throws ToolError */

@@ -17,7 +17,14 @@ const gzipLevel = 6;
 /** Measured on dhcpd's layer: 19 saves a tenth over 9 for a second of work; above it nothing more is gained. */
 const zstdLevel = 19;
 
-/** The one-shot compressor holds input and output in the 2 GiB that WebAssembly can address. */
+/** What else than its input decides a compressor's output; a test compares the versions with the installed ones. */
+export const compressors: Readonly<Record<Compression, string>> = {
+  none: 'none',
+  gzip: `fflate 0.8.3 level ${gzipLevel}`,
+  zstd: `@bokuweb/zstd-wasm 0.0.27 level ${zstdLevel}`,
+};
+
+/** The one-shot compressor holds input, output and its tables in the 4 GiB of WebAssembly: 1 GiB of input is too much. */
 const zstdLimit = 512 * 1024 ** 2;
 
 /**

@@ -43,6 +43,13 @@ export async function writeLayer(plan: RootfsPlan, compression: Compression, pat
   };
 }
 
+/** Digest of the tar that the plan makes: with the compressor, all that a layer's bytes depend on. @throws ToolError */
+export async function diffIdOf(plan: RootfsPlan): Promise<string> {
+  const tar = new Meter();
+  for await (const chunk of layerTar(plan)) tar.count(chunk);
+  return tar.digest();
+}
+
 async function* layerTar(plan: RootfsPlan): AsyncGenerator<Uint8Array> {
   for (const entry of plan.entries) {
     const content = await contentOf(entry);
@@ -85,10 +92,14 @@ class Meter {
 
   async *watch(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of source) {
-      this.#hash.update(chunk);
-      this.size += chunk.length;
+      this.count(chunk);
       yield chunk;
     }
+  }
+
+  count(chunk: Uint8Array): void {
+    this.#hash.update(chunk);
+    this.size += chunk.length;
   }
 
   digest(): string {

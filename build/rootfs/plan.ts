@@ -1,6 +1,6 @@
 import type { PackageContents } from '../package/contents.js';
 import type { FoundFile, PackageTree } from '../package/tree.js';
-import { compareBytes } from '../support/order.js';
+import { compareBytes, comparePaths } from '../support/order.js';
 import { cannot } from '../support/errors.js';
 import { capabilityNames } from './capability.js';
 
@@ -51,7 +51,7 @@ export interface PlannedText extends EntryBase {
 export type RootfsEntry = PlannedDirectory | PlannedFile | PlannedSymlink | PlannedText;
 
 export interface RootfsPlan {
-  /** Sorted by the bytes of the path; a directory before what it holds. */
+  /** Sorted by path components, each by its bytes: a directory directly before what it holds. */
   readonly entries: readonly RootfsEntry[];
   /** Modification time of every entry, seconds since the epoch. */
   readonly epoch: number;
@@ -204,7 +204,7 @@ class Draft {
   }
 
   finish(): readonly RootfsEntry[] {
-    for (const entry of [...this.#entries.values()].sort((a, b) => compareBytes(a.path, b.path))) {
+    for (const entry of [...this.#entries.values()].sort((a, b) => comparePaths(a.path, b.path))) {
       for (let slash = entry.path.indexOf('/'); slash !== -1; slash = entry.path.indexOf('/', slash + 1)) {
         const parent = entry.path.slice(0, slash);
         const there = this.#entries.get(parent);
@@ -225,7 +225,7 @@ class Draft {
         }
       }
     }
-    return [...this.#entries.values()].sort((a, b) => compareBytes(a.path, b.path));
+    return [...this.#entries.values()].sort((a, b) => comparePaths(a.path, b.path));
   }
 }
 

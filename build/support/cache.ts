@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { chmod, lstat, mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
@@ -39,8 +39,8 @@ export interface Cache {
   readRecord(kind: string, key: string): Promise<string | undefined>;
   writeRecord(kind: string, key: string, text: string): Promise<void>;
   /**
-   * Removes everything but what a living process is writing; gives the number of files and bytes freed.
-   * Never follows a symbolic link.
+   * Removes every file but those that a living process is writing; gives the number of files and bytes freed.
+   * Follows no symbolic link. The empty directories stay, because another process may be about to use them.
    */
   clean(): Promise<{ readonly files: number; readonly bytes: number }>;
 }
@@ -168,10 +168,8 @@ class DirectoryCache implements Cache {
   async writeRecord(kind: string, key: string, text: string): Promise<void> {
     const path = this.#recordPath(kind, key);
     const record = { kind, key, text, sha256: recordHash(kind, key, text) };
-    await despiteCleaning(async () => {
-      await this.#makeDirectory('records', kind);
-      await writeFileAtomically(path, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-    });
+    await this.#makeDirectory('records', kind);
+    await writeFileAtomically(path, `${JSON.stringify(record)}\n`, { mode: 0o600 });
   }
 
   async clean(): Promise<{ readonly files: number; readonly bytes: number }> {
@@ -200,10 +198,8 @@ class DirectoryCache implements Cache {
           throw cannot('keep', path, cause.message, { cause });
         }
         const kept = this.#blobPath(sha256);
-        await despiteCleaning(async () => {
-          await this.#makeDirectory('blobs', 'sha256', sha256.slice(0, 2));
-          await rename(path, kept); // a name that a power cut loses is fetched again
-        });
+        await this.#makeDirectory('blobs', 'sha256', sha256.slice(0, 2));
+        await rename(path, kept); // a name that a power cut loses is fetched again
         unfinished.delete(path);
         return { sha256, path: kept, size };
       } catch (error) {
@@ -237,11 +233,9 @@ class DirectoryCache implements Cache {
 
   async #create(path: string): Promise<void> {
     try {
-      await despiteCleaning(async () => {
-        await this.#makeDirectory(basename(dirname(path)));
-        const file = await open(path, 'wx', 0o600);
-        await file.chmod(0o600).finally(() => file.close());
-      });
+      await this.#makeDirectory(basename(dirname(path)));
+      const file = await open(path, 'wx', 0o600);
+      await file.chmod(0o600).finally(() => file.close());
     } catch (error) {
       throw cannotWrite(`to the cache ${this.directory}`, error);
     }
@@ -262,10 +256,6 @@ class DirectoryCache implements Cache {
     if (stats === undefined) return;
     if (stats.isDirectory()) {
       for (const child of await readdir(path)) await this.#remove(join(path, child), child, freed);
-      await rmdir(path).catch((error: unknown) => {
-        // Somebody is writing there, or has removed it too.
-        if (!isCode(error, 'ENOTEMPTY', 'EEXIST', 'ENOENT')) throw error;
-      });
       return;
     }
     if (temporaryFor(name) !== undefined && !isLeftover(name, stats.mtimeMs)) return;
@@ -335,17 +325,5 @@ async function hashOf(file: FileHandle): Promise<string> {
     const { bytesRead } = await file.read(buffer, 0, buffer.length);
     if (bytesRead === 0) return hash.digest('hex');
     hash.update(buffer.subarray(0, bytesRead));
-  }
-}
-
-/** Repeats what failed because another process cleaned the cache and removed a directory just made. */
-async function despiteCleaning<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await work();
-    } catch (error) {
-      const reason = error instanceof ToolError ? error.cause : error;
-      if (attempt === 5 || !isCode(reason, 'ENOENT')) throw error;
-    }
   }
 }

@@ -63,6 +63,7 @@ const systemReasons = new Map([
   ['ENOENT', 'no such file or directory'],
   ['ENOTDIR', 'a part of the path is not a directory'],
   ['EISDIR', 'it is a directory'],
+  ['EEXIST', 'something else has this name'],
   ['EMFILE', 'too many open files'],
   ['ENAMETOOLONG', 'the name is too long'],
   ['ELOOP', 'too many symbolic links'],
@@ -73,6 +74,7 @@ const systemHints = new Map([
   ['EDQUOT', 'free some space, or choose another place with --output and XDG_CACHE_HOME'],
   ['EROFS', 'choose a writable place with --output and XDG_CACHE_HOME'],
   ['EACCES', 'choose a writable place with --output and XDG_CACHE_HOME'],
+  ['EEXIST', 'move it away, or choose another place with --output and XDG_CACHE_HOME'],
   ['ENOTDIR', 'choose another place with --output and XDG_CACHE_HOME'],
 ]);
 

@@ -76,7 +76,7 @@ export function tinyPackages(version = '1.0-1'): readonly PackageSpec[] {
       content: readFileSync(path),
       mode: 0o755,
     });
-    const built = (spec: PackageSpec): PackageSpec => ({ architecture: debian, version: '1.0-1', ...spec });
+    const built = (spec: PackageSpec): PackageSpec => ({ architecture: debian, ...spec });
     return [
       built({
         name: 'tiny-server',

@@ -1,13 +1,17 @@
 import { closeSync, openSync, readdirSync, readSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { LoadedProcess, type ParsedFiles } from '../../build/elf/loader.js';
+import type { LoaderConfig } from '../../build/elf/closure.js';
+import { LoadedProcess } from '../../build/elf/loader.js';
+import type { ParsedFiles } from '../../build/elf/object-file.js';
 import { ToolError } from '../../build/support/errors.js';
 import {
   hostConfig,
   hostContext,
   hostLoader,
   hostView,
+  listAll,
+  type Run,
   type Listed,
   parseList,
   run,
@@ -38,7 +42,7 @@ function findObjects(tops: readonly string[]): Candidates {
     if (seen.has(real)) return;
     seen.add(real);
     const head = Buffer.alloc(64 + 56 * 64);
-    let length = 0;
+    let length: number;
     try {
       const file = openSync(real, 'r');
       length = readSync(file, head);
@@ -108,9 +112,9 @@ describe.skipIf(!usable)('the real loader', () => {
       return `${name} => ${path ?? 'not found'}${real === path || real === undefined ? '' : ` (${real})`}`;
     };
 
-    const closure = async (path: string): Promise<Result> => {
+    const closure = async (path: string, used: LoaderConfig): Promise<Result> => {
       try {
-        const process = await LoadedProcess.start(hostContext(config, parsed, view), path);
+        const process = await LoadedProcess.start(hostContext(used, parsed, view), path);
         const needed = new Set(
           process.objects.flatMap((object) => object.elf.dynamic?.dependencies ?? []).map(({ name }) => name),
         );
@@ -130,20 +134,27 @@ describe.skipIf(!usable)('the real loader', () => {
 
     const differences: string[] = [];
     const counts = { equal: 0, missing: 0, refused: 0, edges: 0 };
-    const compare = async (path: string): Promise<void> => {
-      const ours = await closure(path);
-      const strict = await run(loader, ['--list', path]);
-      // A missing version is told on stderr, but is no failure of --list.
+    const compare = async (
+      path: string,
+      strict: Run,
+      used: LoaderConfig,
+      options: readonly string[],
+    ): Promise<void> => {
+      const ours = await closure(path, used);
+      const differ = (difference: string): void => {
+        differences.push(`${[...options, path].join(' ')}: ${difference}`);
+      };
+      // A missing version is told, but is no failure of --list.
       const loads = strict.status === 0 && !/: version `.*' not found \(required by /.test(strict.stderr);
       if (loads !== (ours.failure === undefined)) {
-        differences.push(
-          `${path}: ${ours.failure ?? 'loads'}; ld.so: ${strict.status} ${strict.stderr.trim()}`,
-        );
+        differ(`${ours.failure ?? 'loads'}; ld.so: ${strict.status} ${strict.stderr.trim()}`);
         return;
       }
       // Where something is missing, --list stops, and the tracing loader goes on.
       const missing = ours.listed.some((entry) => entry.path === undefined);
-      const theirs = missing ? await run(loader, [path], { LD_TRACE_LOADED_OBJECTS: '1' }) : strict;
+      const theirs = missing
+        ? await run(loader, [...options, path], { LD_TRACE_LOADED_OBJECTS: '1' })
+        : strict;
       const lines = ours.listed.map(describeEntry);
       const a = missing ? asTraced(lines) : lines;
       const b = parseList(theirs.stdout).map(describeEntry);
@@ -153,26 +164,38 @@ describe.skipIf(!usable)('the real loader', () => {
       counts.edges += a.length;
       if (a.join('\n') !== b.join('\n')) {
         const first = a.findIndex((line, index) => line !== b[index]);
-        differences.push(
-          `${path}: entry ${first} of ${a.length}/${b.length}: ${a[first] ?? 'nothing'}; ld.so: ${b[first] ?? 'nothing'}`,
+        differ(
+          `entry ${first} of ${a.length}/${b.length}: ${a[first] ?? 'nothing'}; ld.so: ${b[first] ?? 'nothing'}`,
         );
+      }
+    };
+    /** Two loaders at a time. */
+    const compareAll = async (
+      paths: readonly string[],
+      used: LoaderConfig,
+      options: readonly string[],
+    ): Promise<void> => {
+      const half = Math.ceil(paths.length / 2);
+      for (const part of await Promise.all(
+        [paths.slice(0, half), paths.slice(half)].map((some) => listAll(loader, options, some)),
+      )) {
+        for (const [path, strict] of part) await compare(path, strict, used, options);
       }
     };
 
     const started = performance.now();
-    const queue = objects.values();
-    await Promise.all(
-      [0, 1].map(async () => {
-        for (const path of queue) await compare(path);
-      }),
-    );
+    await compareAll(objects, config, []);
+    // As in an image without ld.so.cache: ld.so.conf counts for nothing.
+    const uncached = objects.filter((_, index) => index % 5 === 0);
+    await compareAll(uncached, { ...config, configured: [] }, ['--inhibit-cache']);
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     process.stdout.write(
-      `${objects.length} objects in ${seconds} s: ${counts.equal} closures equal, ${counts.missing} equal with libraries missing, ` +
+      `${objects.length} objects, each fifth also without ld.so.cache, in ${seconds} s: ${counts.equal} closures equal, ${counts.missing} equal with libraries missing, ` +
         `${counts.refused} refused by both, ${counts.edges} loaded objects compared; ` +
         `not compared: ${otherMachine} for other machines, ${notDynamic} without a dynamic section\n`,
     );
     expect(differences).toEqual([]);
+    expect(counts.equal + counts.missing + counts.refused).toBe(objects.length + uncached.length);
     expect(objects.length).toBeGreaterThanOrEqual(500);
   });
 });

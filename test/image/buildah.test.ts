@@ -147,7 +147,7 @@ describe.skipIf(!canBuild)('the buildah engine', () => {
       const program = compileFor(join(scratch, signal));
       for (const delay of [150, 400]) {
         const child = spawn(process.execPath, [program, 'buildah', directory, '1700000000', 'forever'], {
-          env: { ...storage.environment },
+          env: { ...storage.environment, TMPDIR: scratch },
           stdio: ['ignore', 'pipe', 'pipe'],
         });
         let errors = '';

@@ -188,7 +188,6 @@ describe('the oci-archive', () => {
     execFileSync('tar', ['-xf', several.archive, '-C', at('untarred')]);
     expect(snapshot(at('untarred'))).toEqual(snapshot(several.layout));
   });
-  });
 
   it.skipIf(!hasPodman)('is what podman loads and buildah pulls', () => {
     const storage = ['--root', at('storage'), '--runroot', at('run'), '--storage-driver', 'vfs'];
@@ -320,6 +319,8 @@ describe('a build that does not come to its end', () => {
         process.execPath,
         [program, 'oci', at('killed'), '1700000000', '1600000000', 'forever'],
         {
+          // A killed process leaves its temporary files, which are to go with the test's own.
+          env: { ...process.env, TMPDIR: scratch },
           stdio: ['ignore', 'pipe', 'inherit'],
         },
       );

@@ -134,6 +134,16 @@ describe.skipIf(!requireTools('dpkg-deb', 'tar', 'xz'))('openDeb', () => {
     await unpacked.close();
   });
 
+  it('opens one package several times at once', async () => {
+    const path = buildDeb(directory, { 'a/file': 'at once', 'a/big': 'line\n'.repeat(200_000) });
+    const all = await Promise.all(Array.from({ length: 8 }, () => openPath(path)));
+    for (const contents of all) {
+      expect(await textOf(contents, 'a/file')).toBe('at once');
+      await contents.close();
+    }
+    expect(temporaries()).toEqual([]);
+  });
+
   it('gives back what it opened, and reads nothing after close', async () => {
     const path = buildDeb(directory, { file: 'text' });
     const before = openFiles();

@@ -56,13 +56,8 @@ describe.skipIf(!tools)('decompress', () => {
   for (const format of formats) {
     describe(format, () => {
       it('gives back what the real program compressed, at every level', async () => {
-        for (const level of [
-          '-1',
-          '-6',
-          '-9',
-          ...(format === 'zst' ? ['-19', '--ultra', '--no-check'] : []),
-        ]) {
-          const packed = compress(sample, format, ...(level === '--ultra' ? [level, '-22'] : [level]));
+        for (const level of ['-1', '-9', ...(format === 'zst' ? ['-19', '--no-check'] : [])]) {
+          const packed = compress(sample, format, level);
           expect((await unpack(packed, format)).equals(sample), level).toBe(true);
         }
       });
@@ -122,7 +117,8 @@ describe.skipIf(!tools)('decompress', () => {
         expect((await unpack(packed, format, 100_000)).length).toBe(100_000);
         await expect(unpack(packed, format, 99_999)).rejects.toThrow('it unpacks to more than 99999 bytes');
 
-        const bomb = Buffer.concat(Array.from({ length: 16 }, () => zeros(format, 64)));
+        const part = zeros(format, 32);
+        const bomb = Buffer.concat(Array.from({ length: 32 }, () => part));
         const begin = performance.now();
         await expect(unpack(bomb, format, 2 ** 24)).rejects.toThrow('it unpacks to more than 16777216 bytes');
         expect(performance.now() - begin).toBeLessThan(2000);
@@ -190,7 +186,7 @@ describe.skipIf(!tools)('decompress', () => {
     const streamed = execFileSync('sh', ['-c', 'head -c 1000 /dev/zero | zstd -q --ultra --long=31 -c'], {
       stdio: 'pipe',
     });
-    await expect(unpack(streamed, 'zst')).rejects.toThrow('its zstd window is larger than 134217728 bytes');
+    await expect(unpack(streamed, 'zst')).rejects.toThrow('its zstd window is larger than 8388608 bytes');
   });
 
   it('skips zstd frames that hold no data, and checks sizes that frames state', async () => {
@@ -205,10 +201,13 @@ describe.skipIf(!tools)('decompress', () => {
   });
 
   it('gives up on tiny zstd blocks in a huge window', async () => {
-    // 128 MiB window, then raw blocks of one byte without end.
-    const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x88]);
-    const packed = Buffer.concat([header, Buffer.from('08000041'.repeat(100_000), 'hex')]);
-    await expect(unpack(packed, 'zst')).rejects.toThrow('its zstd blocks are too small for their window');
+    // 8 MiB window, then raw blocks of one byte without end; or frames of one such block.
+    const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x68]);
+    const blocks = Buffer.concat([header, Buffer.from('08000041'.repeat(100_000), 'hex')]);
+    const frame = Buffer.concat([header, Buffer.from('09000041', 'hex')]);
+    for (const packed of [blocks, Buffer.concat(Array.from({ length: 2000 }, () => frame))]) {
+      await expect(unpack(packed, 'zst')).rejects.toThrow('its zstd blocks are too small for their window');
+    }
   });
 
   it('keeps memory flat', async () => {

@@ -44,9 +44,9 @@ describe('writeLayer', () => {
     );
     expect(digests).toMatchInlineSnapshot(`
       [
-        "sha256:819666e01ace2db833dd3c86adec7cae8e86ced061c85f89142178671073f223",
-        "sha256:fc4c9560e09deda9b3fbc2d52cf7a5e94a5da6e6e5e6a7fca95da5394e8939b6",
-        "sha256:4b79ce5b09eef3128af2f10049a808e6b27d8430d5c41d47f60fff1c0ac170fb",
+        "sha256:7f739da66e02cd250b5d6e2272d6ff4e102bba874921dd179561f023846ffad9",
+        "sha256:00d95f20649e924a7562b0cdcd63a89b5bbdebaba50afc348fe9e568091085a6",
+        "sha256:d117b4ece4a90057f93356b70b31f1046354259f1e7fd432f172f283d95ccaf3",
       ]
     `);
   });

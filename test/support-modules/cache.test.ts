@@ -1,7 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   chmod,
-  lstat,
   mkdir,
   mkdtemp,
   readdir,
@@ -23,6 +22,10 @@ import { temporaryPath } from '../../build/support/temporary.js';
 import { requireThat } from '../support/tools.js';
 
 const environment = baseEnvironment(process.env);
+const canMount = await run({ argv: ['unshare', '--mount', 'true'], environment }).then(
+  () => true,
+  () => false,
+);
 let directory: string;
 let path: string;
 beforeEach(async () => {
@@ -39,6 +42,14 @@ async function put(bytes: Buffer | string): Promise<string> {
   const blob = await (await openCache(path)).temporary();
   await writeFile(blob.path, bytes);
   return (await blob.keep()).path;
+}
+
+async function filesIn(top: string): Promise<string[]> {
+  const entries = await readdir(top, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => entry.name)
+    .sort();
 }
 
 async function failure(work: Promise<unknown>): Promise<ToolError> {
@@ -299,7 +310,7 @@ describe('the directory', () => {
     },
   );
 
-  it('answers when it is read-only', async () => {
+  it.skipIf(!requireThat(canMount, 'mount namespaces'))('answers when it is read-only', async () => {
     const blob = await put('content');
     // A read-only bind mount in a mount namespace of its own: permissions do not stop root.
     const script = `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"`;
@@ -310,9 +321,8 @@ describe('the directory', () => {
       console.log(await cache.temporary().catch((error) => error.message + '; ' + error.hint));
       console.log(await cache.writeRecord('a', 'b', 'c').catch((error) => error.message));`;
     const argv = ['sh', '-c', script, path, process.execPath, '--input-type=module', '-e', child];
-    const result = await run({ argv: ['unshare', '--mount', ...argv], environment }).catch(() => undefined);
-    if (!requireThat(result !== undefined, 'mount namespaces')) return;
-    const lines = result?.stdout.split('\n') ?? [];
+    const result = await run({ argv: ['unshare', '--mount', ...argv], environment });
+    const lines = result.stdout.split('\n');
     expect(lines[0]).toBe(blob);
     expect(lines[1]).toBe(
       `cannot write to the cache ${path}: the file system is read-only; choose a writable place with --output and XDG_CACHE_HOME`,
@@ -330,7 +340,7 @@ describe('clean', () => {
     await writeFile(left.path, '1');
     await left.release();
     expect(await cache.clean()).toEqual({ files: 3, bytes: 9 });
-    expect(await readdir(path)).toEqual(['CACHEDIR.TAG']);
+    expect(await filesIn(path)).toEqual(['CACHEDIR.TAG']);
     expect(await put('12345')).toContain(path);
   });
 
@@ -362,7 +372,7 @@ describe('clean', () => {
     await symlink(join(outside, 'precious'), join(path, 'blobs', 'file'));
     await (await openCache(path)).clean();
     expect(await readdir(outside)).toEqual(['precious']);
-    await expect(lstat(join(path, 'blobs'))).rejects.toThrow('ENOENT');
+    expect(await filesIn(path)).toEqual(['CACHEDIR.TAG']);
   });
 
   it('touches no directory without the tag', async () => {
@@ -377,7 +387,7 @@ describe('clean', () => {
     await put('x');
     await writeFile(join(path, 'note'), '');
     await (await openCache(path)).clean();
-    expect((await readdir(path)).sort()).toEqual(['CACHEDIR.TAG', 'note']);
+    expect(await filesIn(path)).toEqual(['CACHEDIR.TAG', 'note']);
   });
 });
 

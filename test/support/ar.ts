@@ -10,7 +10,7 @@ export interface ArMemberSpec {
   readonly magic?: string;
 }
 
-export function arMember(spec: ArMemberSpec): Buffer {
+function arMember(spec: ArMemberSpec): Buffer {
   const { name, data, mtime = 0, size = data.length, magic = '`\n' } = spec;
   const header =
     name.padEnd(16) +

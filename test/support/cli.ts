@@ -32,8 +32,8 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** Program and arguments to run it with, such as `['setpriv', '--reuid=65534']`. */
   readonly under?: readonly string[];
-  /** Sent after so many milliseconds. */
-  readonly interrupt?: { readonly signal: NodeJS.Signals; readonly after: number };
+  /** Sent when the promise is fulfilled, if the program runs still. */
+  readonly interrupt?: { readonly signal: NodeJS.Signals; readonly when: Promise<unknown> };
 }
 
 /** A directory of its own for one user: files, cache and apt configuration. Nothing of the host's reaches the program. */
@@ -76,8 +76,7 @@ export class Place {
       ),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const timer =
-      interrupt === undefined ? undefined : setTimeout(() => child.kill(interrupt.signal), interrupt.after);
+    void interrupt?.when.then(() => child.kill(interrupt.signal));
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name].setEncoding('utf8').on('data', (chunk: string) => (output[name] += chunk));
@@ -85,7 +84,6 @@ export class Place {
     return new Promise((resolve, reject) => {
       child.once('error', reject);
       child.once('close', (code, signal) => {
-        clearTimeout(timer);
         resolve({ code, signal, ...output });
       });
     });

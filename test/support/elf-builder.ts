@@ -14,7 +14,7 @@ export interface ElfRecipe {
   readonly strings?: readonly (readonly [tag: number, text: string])[];
   /** Dynamic tags that hold a number. */
   readonly numbers?: readonly (readonly [tag: number, value: number])[];
-  /** Undefined symbols; `relocations` says that nothing but the relocations tells their number. */
+  /** Undefined symbols, and what tells their number: DT_HASH unless given; an empty DT_GNU_HASH tells nothing. */
   readonly imports?: readonly string[];
   readonly symbolCount?: 'hash' | 'gnu-hash' | 'relocations';
   readonly neededVersions?: readonly { readonly file: string; readonly versions: readonly string[] }[];
@@ -118,7 +118,7 @@ export function buildElf(recipe: ElfRecipe): Buffer {
     const names = recipe.imports.map(string);
     dynamic.push([6, base + place(Buffer.concat([symbol(0), ...names.map(symbol)]))], [11, wide ? 24 : 16]);
     const count = names.length + 1;
-    if (recipe.symbolCount === 'hash') {
+    if ((recipe.symbolCount ?? 'hash') === 'hash') {
       const table = [1, count, 0, ...Array.from({ length: count }, () => 0)];
       dynamic.push([4, base + place(Buffer.concat(table.map(hashWord)))]);
     } else {

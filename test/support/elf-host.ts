@@ -3,7 +3,8 @@ import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { LoaderConfig, LoaderFile, LoaderView } from '../../build/elf/closure.js';
 import { readLdSoConf } from '../../build/elf/ld-so-conf.js';
-import type { LoaderContext, ParsedFiles } from '../../build/elf/loader.js';
+import type { LoaderContext } from '../../build/elf/loader.js';
+import type { ParsedFiles } from '../../build/elf/object-file.js';
 import { parseElf } from '../../build/elf/parse.js';
 import { parseArchitecture } from '../../build/support/architecture.js';
 
@@ -107,6 +108,28 @@ export async function hostConfig(loader: string): Promise<LoaderConfig> {
       .filter((path) => path.startsWith(`${first}/`))
       .map((path) => path.slice(first.length + 1)),
   };
+}
+
+/** Runs `ld.so --list` on many files, one shell for all: starting each from here would cost more than the run. */
+export async function listAll(
+  loader: string,
+  options: readonly string[],
+  paths: readonly string[],
+): Promise<ReadonlyMap<string, Run>> {
+  const script = 'for f do "$LOADER" $OPTIONS --list "$f" 2>&1; printf "\\036%s\\036%s\\036" "$?" "$f"; done';
+  const results = new Map<string, Run>();
+  for (let at = 0; at < paths.length; at += 200) {
+    const batch = await run('/bin/sh', ['-c', script, 'sh', ...paths.slice(at, at + 200)], {
+      LOADER: loader,
+      OPTIONS: options.join(' '),
+    });
+    const parts = batch.stdout.split('\x1e');
+    for (let index = 0; index + 2 < parts.length; index += 3) {
+      const [text = '', status, path = ''] = parts.slice(index, index + 3);
+      results.set(path, { status: Number(status), stdout: text, stderr: text });
+    }
+  }
+  return results;
 }
 
 /** One line of the loader's list: the name asked for, and the path opened for it. */

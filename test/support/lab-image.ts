@@ -43,7 +43,7 @@ export function buildEnvironment(): Record<string, string> {
 }
 
 /** Path of dist/cli.js. @throws Error when it is older than its sources, because a test of it would prove nothing */
-export function compiledProgram(): string {
+function compiledProgram(): string {
   const program = join(checkout, 'dist/cli.js');
   const compiled = statSync(program, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = readdirSync(join(checkout, 'build'), { recursive: true, encoding: 'utf8' });

@@ -1,10 +1,11 @@
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import ts from 'typescript';
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url));
+const program = fileURLToPath(new URL('./oci-build.ts', import.meta.url));
+const checkout = join(dirname(program), '../..');
 
 /**
  * Compiles the product's sources and the test helpers, without checking types, so that another process, user or
@@ -27,5 +28,5 @@ export function compileFor(directory: string): string {
   }
   writeFileSync(join(directory, 'package.json'), '{"type": "module", "version": "0.0.0"}');
   symlinkSync(join(checkout, 'node_modules'), join(directory, 'node_modules'));
-  return join(directory, 'test/support/oci-build.js');
+  return join(directory, 'test/support', basename(program).replace(/ts$/, 'js'));
 }

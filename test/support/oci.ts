@@ -52,22 +52,22 @@ export function readLayout(directory: string): {
     return bytes;
   };
   // Read back what the product wrote; the assertions of the tests are about these very shapes.
-  const json = <T>(descriptor: LayoutDescriptor): T => JSON.parse(blob(descriptor).toString()) as T;
+  const json = (descriptor: LayoutDescriptor): unknown => JSON.parse(blob(descriptor).toString());
   if (readFileSync(join(directory, 'oci-layout'), 'utf8') !== '{"imageLayoutVersion":"1.0.0"}') {
     throw new Error('oci-layout is wrong');
   }
   const [top, ...more] = (JSON.parse(readFileSync(join(directory, 'index.json'), 'utf8')) as LayoutIndex)
     .manifests;
   if (top === undefined || more.length > 0) throw new Error('index.json does not name one image');
-  const index = top.mediaType.includes('index') ? json<LayoutIndex>(top) : undefined;
+  const index = top.mediaType.includes('index') ? (json(top) as LayoutIndex) : undefined;
   const images = (index?.manifests ?? [top]).map((descriptor) => {
-    const manifest = json<LayoutManifest>(descriptor);
+    const manifest = json(descriptor) as LayoutManifest;
     const [layer] = manifest.layers;
     if (layer === undefined) throw new Error('there is no layer');
     blob(layer);
     return {
       manifest,
-      config: json<LayoutConfig>(manifest.config),
+      config: json(manifest.config) as LayoutConfig,
       layer: join(directory, 'blobs/sha256', layer.digest.replace('sha256:', '')),
     };
   });

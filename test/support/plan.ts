@@ -10,7 +10,7 @@ interface Owned {
   readonly uid?: number;
   readonly gid?: number;
 }
-const base = { uid: 0, gid: 0, origin: undefined, reason: { kind: 'config' } } as const;
+const base = { uid: 0, gid: 0, owner: undefined, reason: { kind: 'config' } } as const;
 
 export function directory(path: string, owned: Owned = {}): RootfsEntry {
   return { mode: 0o755, ...base, ...owned, kind: 'directory', path };
@@ -40,12 +40,12 @@ export function symlink(path: string, target: string): RootfsEntry {
 }
 
 /** `cap_net_bind_service,cap_net_raw=ep`, revision 2. */
-export const netCapability = Buffer.from('0100000200240000000000000000000000000000', 'hex');
+const netCapability = Buffer.from('0100000200240000000000000000000000000000', 'hex');
 
 /** 2023-11-14 22:13:20 UTC. */
 export const sampleEpoch = 1_700_000_000;
 
-/** A small root with everything that a container storage of any user can hold. */
+/** A small root with everything that a container storage of any user can hold, in the order of a plan. */
 export function samplePlan(epoch = sampleEpoch): RootfsPlan {
   const service = { uid: 177, gid: 177 };
   return {
@@ -57,16 +57,16 @@ export function samplePlan(epoch = sampleEpoch): RootfsPlan {
       symlink('lib', 'usr/lib'),
       directory('usr'),
       directory('usr/lib'),
-      file('usr/lib/libbig.so.1', noise(700_000), { mode: 0o755 }),
       symlink('usr/lib/libbig.so', 'libbig.so.1'),
+      file('usr/lib/libbig.so.1', noise(700_000), { mode: 0o755 }),
       directory('usr/sbin'),
       file('usr/sbin/capable', noise(5000), { mode: 0o755, capability: netCapability }),
       file('usr/sbin/setuid', noise(512), { mode: 0o4755 }),
       directory('usr/share'),
-      text('usr/share/grüße', 'hällo\n', { mode: 0o600 }),
       directory(`usr/share/${'d'.repeat(90)}`),
       text(`usr/share/${'d'.repeat(90)}/${'f'.repeat(60)}`, 'split by ustar'),
       text(`usr/share/${'d'.repeat(90)}/${'g'.repeat(120)}`, 'not split by ustar'),
+      text('usr/share/grüße', 'hällo\n', { mode: 0o600 }),
       symlink('usr/share/long', `../${'t'.repeat(130)}`),
       directory('var'),
       directory('var/lib'),

@@ -99,8 +99,8 @@ export function listingLine(entry: PackageEntry): string {
     'character-device': 'c',
     'block-device': 'b',
   };
-  const bits = [...'rwxrwxrwx'].map((letter, index) =>
-    (entry.mode & (0o400 >> index)) !== 0 ? letter : '-',
+  const bits = Array.from({ length: 9 }, (_, index) =>
+    (entry.mode & (0o400 >> index)) !== 0 ? 'rwx'.charAt(index % 3) : '-',
   );
   const special = (bit: number, index: number, letter: string) => {
     if ((entry.mode & bit) !== 0) bits[index] = bits[index] === 'x' ? letter : letter.toUpperCase();

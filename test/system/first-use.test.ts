@@ -1,7 +1,5 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { copyFile, mkdir, mkdtemp, readdir, rm, stat, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { baseEnvironment, run } from '../../build/support/exec.js';
@@ -44,7 +42,7 @@ describe.skipIf(!ready)('first use', () => {
     await packWorkingTree(join(work, 'tree.tar'));
     await copyPackageCache(join(work, 'npm'));
     await giveAway(work);
-    first = await clone('first', '022', { LANG: 'C.UTF-8', TZ: 'UTC' });
+    first = await clone('first', '022', {});
   }, 300_000);
   afterAll(async () => {
     await rm(work, { recursive: true, force: true });
@@ -88,16 +86,13 @@ describe.skipIf(!ready)('first use', () => {
   }, 300_000);
 
   it('shows its help within a quarter of a second', { retry: 2 }, async () => {
-    const times: number[] = [];
-    for (let count = 0; count < 5; count += 1) {
-      const begin = performance.now();
-      const child = spawn(process.execPath, [join(first.directory, 'dist/cli.js'), '--help']);
-      await once(child.stdout, 'data');
-      times.push(performance.now() - begin);
-      await once(child, 'close');
-    }
-    const median = times.sort((a, b) => a - b)[2];
-    expect(median, `milliseconds: ${times.map(Math.round).join(' ')}`).toBeLessThan(250);
+    const runs: { readonly elapsed: number; readonly computed: number }[] = [];
+    for (let count = 0; count < 5; count += 1)
+      runs.push(await timeHelp(join(first.directory, 'dist/cli.js')));
+    // On a machine that is busy with other things, only the processor's time says something about the program.
+    const busy = (loadavg()[0] ?? 0) > availableParallelism();
+    const times = runs.map((one) => (busy ? one.computed : one.elapsed)).sort((a, b) => a - b);
+    expect(times[2], JSON.stringify(runs)).toBeLessThan(250);
   });
 
   /** The working tree as a fresh clone, with its dependencies installed. */
@@ -144,6 +139,22 @@ describe.skipIf(!ready)('first use', () => {
     };
   }
 });
+
+/** Milliseconds that passed, and that the processor worked, until the program had shown its help and ended. */
+async function timeHelp(program: string): Promise<{ readonly elapsed: number; readonly computed: number }> {
+  const begin = performance.now();
+  const { stdout } = await run({
+    // `times` prints user and system time of the children in its second line: 0m0.070000s 0m0.010000s
+    argv: [toolPath('sh'), '-c', '"$@" >/dev/null && times', 'sh', process.execPath, program, '--help'],
+    environment: baseEnvironment(process.env),
+  });
+  const elapsed = performance.now() - begin;
+  const seconds = [...(stdout.split('\n')[1] ?? '').matchAll(/([0-9]+)m([0-9.]+)s/g)].map(
+    ([, minutes, rest]) => Number(minutes) * 60 + Number(rest),
+  );
+  expect(seconds).toHaveLength(2);
+  return { elapsed, computed: seconds.reduce((sum, one) => sum + one * 1000, 0) };
+}
 
 /** What git has or would add: a clone of the next commit. */
 async function packWorkingTree(archive: string): Promise<void> {

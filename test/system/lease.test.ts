@@ -72,14 +72,14 @@ beforeEach(async (context) => {
 
 describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
   let embedded: BuiltImage;
-  let byBuildah: BuiltImage;
   beforeAll(async () => {
     embedded = await build('dhcpd', 'oci', both);
-    byBuildah = await build('dhcpd', 'buildah', [host]);
   }, 240_000);
 
   it('leases when the embedded writer made it', () => expectLeases(embedded, host));
-  it('leases when buildah made it', () => expectLeases(byBuildah, host));
+  it('leases when buildah made it', async () => {
+    await expectLeases(await build('dhcpd', 'buildah', [host]), host);
+  }, 120_000);
   it.skipIf(!emulated)('leases on the other architecture of the same index', () =>
     expectLeases(embedded, host === 'x86_64' ? 'aarch64' : 'x86_64'),
   );

@@ -2,6 +2,7 @@ import type { Architecture } from '../../support/architecture.js';
 import type { Cache } from '../../support/cache.js';
 import { cannot, ToolError } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
+import { shownUrl } from '../../support/url.js';
 import type { PackageContents } from '../../package/contents.js';
 import type { Fetcher } from '../fetch.js';
 import type { LockedPackage } from '../lock.js';
@@ -14,7 +15,7 @@ import { belongsTo } from './suites.js';
 
 /** The archive of one release for one architecture, verified: what pipeline needs of any family. */
 export interface DebianArchive {
-  /** Codename of the release, such as `bookworm`. */
+  /** Codename of the release, such as `bookworm`, or the suite that was asked for. */
   readonly release: string;
   readonly architecture: Architecture;
   /** The newest version of a binary package over all suites; virtual packages are not resolved here. */
@@ -78,6 +79,8 @@ export interface ArchiveOptions {
   readonly architecture: Architecture;
   readonly fetcher: Fetcher;
   readonly cache: Cache;
+  /** Read the Releases as they were last accepted; the fetcher must be offline too. */
+  readonly offline: boolean;
   readonly openPackage: OpenPackage;
   readonly decompressFile: DecompressFile;
   readonly now: Date;
@@ -233,12 +236,13 @@ async function readReleases(
       throw error;
     }
     if (error instanceof ToolError) log.warn(`${source.configuredAt}: left out, ${error.message}`);
-    else if (source.optional || replaced) log.info(`${source.uri} has no ${source.suite}, left out`);
+    else if (source.optional || replaced)
+      log.info(`${shownUrl(source.uri)} has no ${source.suite}, left out`);
     else {
       throw cannot(
         'find',
         `the suite ${source.suite}`,
-        `${source.uri} has neither InRelease nor Release of it`,
+        `${shownUrl(source.uri)} has neither InRelease nor Release of it`,
         {
           hint: `correct ${source.configuredAt}, or choose another archive with --mirror URL`,
         },
@@ -285,14 +289,14 @@ function packagesParts({ source, release }: OpenSuite, debian: string, log: Log)
         ];
       }
     }
-    log.warn(`${source.configuredAt}: ${source.uri} ${source.suite} has no ${path}`);
+    log.warn(`${source.configuredAt}: ${shownUrl(source.uri)} ${source.suite} has no ${path}`);
     return [];
   });
 }
 
 async function readPackages(part: PackagesPart, options: ArchiveOptions): Promise<IndexFile> {
   const { source, release, path, file, format, unpacked } = part;
-  const url = release.base + path;
+  const url = shownUrl(release.base + path);
   const blob = await fetchIndex(release, source, path, file, options.fetcher);
   if (unpacked !== undefined && unpacked > packagesLimit)
     throw cannot('read', url, 'it is too large for an index');

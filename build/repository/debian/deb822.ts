@@ -123,6 +123,16 @@ function nextStanza(index: Buffer, from: number, where: string): number {
   return found + 1;
 }
 
+/** Name of the package whose stanza holds an offset. */
+export function packageBefore(index: Buffer, offset: number): string | undefined {
+  const found = index.lastIndexOf(packageField, offset);
+  if (found < 0 && !index.subarray(0, packageField.length - 1).equals(packageField.subarray(1)))
+    return undefined;
+  const from = found + packageField.length;
+  const end = index.indexOf(newline, from);
+  return index.toString('latin1', from, end < 0 ? index.length : end);
+}
+
 /** Text of the stanza that begins at an offset `visitPackages` gave. */
 export function stanzaText(index: Buffer, offset: number): string {
   const end = index.indexOf(stanzaEnd, offset);

@@ -95,7 +95,7 @@ export class DebianOrigin {
         throw new ToolError(error.message, {
           cause: error,
           hint:
-            mode === 'locked'
+            mode === 'locked' && !offline
               ? `if the package is gone from the archive, run ${renewal}`
               : (error.hint ?? ''),
         });
@@ -107,7 +107,7 @@ export class DebianOrigin {
 
   /** The archive itself, verified, for choosing packages. */
   async archive(architecture: Architecture): Promise<DebianArchive> {
-    const { cache, log, now, openPackage, decompressFile } = this.#options;
+    const { cache, offline, log, now, openPackage, decompressFile } = this.#options;
     const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
     return openArchive({
       release,
@@ -115,6 +115,7 @@ export class DebianOrigin {
       architecture,
       fetcher,
       cache,
+      offline,
       log,
       now,
       decompressFile,
@@ -125,10 +126,10 @@ export class DebianOrigin {
   /** Asks every suite for its Release, verified: whether the archive can be reached and trusted. */
   async survey(): Promise<readonly SuiteSurvey[]> {
     const [{ sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
-    const { cache, log, now } = this.#options;
+    const { cache, offline, log, now } = this.#options;
     const surveys = await Promise.all(
       sources.map(async (source) => {
-        const release = await fetchRelease(source, { fetcher, cache, log, now });
+        const release = await fetchRelease(source, { fetcher, cache, offline, log, now });
         if (release === undefined && !source.optional) {
           throw cannot('find', `suite ${source.suite}`, 'the archive does not have it', {
             hint: 'correct --suite, --mirror or the apt configuration',

@@ -1,7 +1,7 @@
 import { cannot } from '../../support/errors.js';
 import { nearest } from '../../support/nearest.js';
 import { compareBytes } from '../../support/order.js';
-import { parseStanza, stanzaText, visitPackages, type Stanza } from './deb822.js';
+import { packageBefore, parseStanza, stanzaText, visitPackages, type Stanza } from './deb822.js';
 import { archivePath } from './release.js';
 import type { Dependency, PackageRecord } from './archive.js';
 import type { Source } from './sources.js';
@@ -33,7 +33,7 @@ export interface IndexedPackage {
 export function indexPackages(files: readonly IndexFile[], architecture: string): PackageIndex {
   const offsets = files.map((file) => readOffsets(file));
   const found = new Map<string, IndexedPackage | undefined>();
-  let provided: ReadonlyMap<string, readonly string[]> | undefined;
+  let provided: readonly ProvidesField[] | undefined;
 
   function find(name: string): IndexedPackage | undefined {
     if (found.has(name)) return found.get(name);
@@ -56,8 +56,13 @@ export function indexPackages(files: readonly IndexFile[], architecture: string)
   return {
     find,
     providing: (name) => {
-      provided ??= readProvides(files, offsets);
-      return provided.get(name) ?? [];
+      provided ??= readProvides(files);
+      // Searching the text first spares parsing thousands of fields for one name.
+      const owners = provided
+        .filter(({ value }) => value.includes(name))
+        .filter(({ value }) => parseDepends(value).some((group) => group.some((one) => one.name === name)))
+        .map(({ owner }) => owner);
+      return [...new Set(owners)].sort(compareBytes);
     },
     similar: (name) => similarNames(name, new Set(offsets.flatMap((file) => [...file.keys()]))),
   };
@@ -82,33 +87,24 @@ function list(value: number | readonly number[] | undefined): readonly number[] 
 
 const providesField = Buffer.from('\nProvides: ');
 
+interface ProvidesField {
+  /** What stands in it, as written. */
+  readonly value: string;
+  readonly owner: string;
+}
+
 /** Scans the bytes for Provides fields: few stanzas have one, and only walks over dependencies ask. */
-function readProvides(
-  files: readonly IndexFile[],
-  offsets: readonly Offsets[],
-): ReadonlyMap<string, readonly string[]> {
-  const provided = new Map<string, Set<string>>();
-  for (const [number, { bytes }] of files.entries()) {
-    const starts = [...(offsets[number] ?? [])]
-      .flatMap(([name, at]) => list(at).map((offset) => ({ name, offset })))
-      .sort((a, b) => a.offset - b.offset);
-    let stanza = 0;
+function readProvides(files: readonly IndexFile[]): readonly ProvidesField[] {
+  const fields: ProvidesField[] = [];
+  for (const { bytes } of files) {
     for (let at = bytes.indexOf(providesField); at >= 0; at = bytes.indexOf(providesField, at + 1)) {
-      while ((starts[stanza + 1]?.offset ?? Infinity) <= at) stanza++;
-      const owner = starts[stanza];
-      if (owner === undefined) continue;
       const end = bytes.indexOf(0x0a, at + 1);
-      const value = bytes.toString('utf8', at + providesField.length, end < 0 ? bytes.length : end);
-      for (const part of value.split(',')) {
-        const name = /^\s*([a-z0-9][a-z0-9+.-]*)/.exec(part)?.[1];
-        if (name === undefined) continue;
-        const owners = provided.get(name);
-        if (owners === undefined) provided.set(name, new Set([owner.name]));
-        else owners.add(owner.name);
-      }
+      const value = bytes.toString('latin1', at + providesField.length, end < 0 ? bytes.length : end);
+      const owner = packageBefore(bytes, at);
+      if (owner !== undefined) fields.push({ value, owner });
     }
   }
-  return new Map([...provided].map(([name, owners]) => [name, [...owners].sort(compareBytes)]));
+  return fields;
 }
 
 const similarLimit = 5;

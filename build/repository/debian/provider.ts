@@ -1,5 +1,6 @@
 import type { Log } from '../../support/log.js';
 import { compareBytes } from '../../support/order.js';
+import { shownUrl } from '../../support/url.js';
 import type { PackageContents } from '../../package/contents.js';
 import type { PackageRecord, Provider, ProviderRequest } from './archive.js';
 import { packagesWithFile } from './contents-index.js';
@@ -106,7 +107,7 @@ export function createProviderSearch(options: ProviderSearchOptions): ProviderSe
       const files = options.contents.filter((file) => file.forAll === forAll);
       const names = new Set<string>();
       for (const file of files) {
-        const url = file.release.base + file.path;
+        const url = shownUrl(file.release.base + file.path);
         const found = await packagesWithFile(
           await options.read(file),
           request.soname,

@@ -1,8 +1,7 @@
-import type { Cache } from '../../support/cache.js';
 import { cannot } from '../../support/errors.js';
-import type { Log } from '../../support/log.js';
 import type { ExpectedBlob, Fetcher } from '../fetch.js';
-import { parseStanza, type Stanza } from './deb822.js';
+import { parseStanza } from './deb822.js';
+import { fetchSignedRelease, type ReleaseContext } from './signed-release.js';
 import { encodePath, type DateChecks, type Source } from './sources.js';
 
 /** A verified Release file (https://wiki.debian.org/DebianRepository/Format), reduced to what reading needs. */
@@ -13,6 +12,8 @@ export interface Release {
   readonly codename: string | undefined;
   /** Milliseconds since the epoch. */
   readonly date: number;
+  /** Milliseconds since the epoch, or undefined when it does not say. */
+  readonly validUntil: number | undefined;
   readonly byHash: boolean;
   readonly architectures: readonly string[];
   readonly components: readonly string[];
@@ -28,16 +29,6 @@ export interface ReleaseFile {
   readonly size: number;
 }
 
-export interface ReleaseContext {
-  readonly fetcher: Fetcher;
-  readonly cache: Cache;
-  readonly now: Date;
-  readonly log: Log;
-}
-
-/** apt's Acquire::MaxReleaseFileSize. */
-const releaseLimit = 10_000_000;
-
 /**
  * Fetches, verifies and judges the Release of a source: signature, dates, suite, no going back in time.
  * @returns undefined when the archive has no such suite
@@ -47,69 +38,28 @@ export async function fetchRelease(source: Source, context: ReleaseContext): Pro
   const base = source.suite.endsWith('/')
     ? new URL(encodePath(source.suite), source.uri).href
     : `${source.uri}dists/${encodePath(source.suite)}/`;
-  const signed = await fetchText(source, base, context);
-  if (signed === undefined) return undefined;
-  const stanza = parseStanza(signed.text, signed.url);
-  const release = readRelease(stanza, signed.url, base);
-  checkSuite(release, source, signed.url);
-  checkDates(release, stanza, source.checks, signed.url, context);
-  await refuseOlder(release, source, signed.url, context);
+  const { url, text, remember } = await fetchSignedRelease(source, base, context);
+  let release: Release | undefined;
+  if (text !== undefined) {
+    release = parseRelease(text, url, base);
+    checkSuite(release, source, url);
+    checkDates(release, source.checks, url, context);
+    await refuseOlder(release, source, url, context);
+  }
+  await remember();
   return release;
-}
-
-interface SignedText {
-  readonly url: string;
-  /** What the signature covers, and nothing else. */
-  readonly text: string;
-}
-
-async function fetchText(
-  source: Source,
-  base: string,
-  context: ReleaseContext,
-): Promise<SignedText | undefined> {
-  const { fetcher, now, log } = context;
-  const { keyring } = source;
-  if (source.trusted === false) {
-    throw cannot('trust', base, `${source.configuredAt} says trusted=no`, {
-      hint: 'remove that option, or choose another archive with --mirror URL',
-    });
-  }
-  const inline = `${base}InRelease`;
-  const clearSigned = await fetcher.document(inline, releaseLimit);
-  const { readUnverified, verifyClearSigned, verifyDetached } = await import('./signature.js');
-  if (clearSigned !== undefined) {
-    const text =
-      source.trusted === true
-        ? await readUnverified(clearSigned, inline)
-        : await verifyClearSigned(clearSigned, { url: inline, keyring, now, log });
-    return { url: inline, text };
-  }
-  const url = `${base}Release`;
-  const document = await fetcher.document(url, releaseLimit);
-  if (document === undefined) return undefined;
-  if (source.trusted === true) return { url, text: document.toString('utf8') };
-  const signature = await fetcher.document(`${url}.gpg`, releaseLimit);
-  if (signature === undefined) {
-    throw cannot('trust', url, 'it has no signature: there is neither InRelease nor Release.gpg', {
-      hint: `use another mirror, or say trusted=yes at ${source.configuredAt} if the archive is your own`,
-    });
-  }
-  return { url, text: await verifyDetached(document, signature, { url, keyring, now, log }) };
 }
 
 /** @throws ToolError when a field is missing or malformed */
 export function parseRelease(text: string, url: string, base: string): Release {
-  return readRelease(parseStanza(text, url), url, base);
-}
-
-function readRelease(stanza: Stanza, url: string, base: string): Release {
+  const stanza = parseStanza(text, url);
   const date = stanza.get('Date');
   if (date === undefined) throw cannot('read', url, 'the field Date is missing');
   const sums = stanza.get('SHA256');
   if (sums === undefined) {
     throw cannot('read', url, 'it lists no SHA256 sums', { hint: 'the archive is too old to be trusted' });
   }
+  const validUntil = stanza.get('Valid-Until');
   const architectures = words(stanza.get('Architectures'));
   const noAll = words(stanza.get('No-Support-for-Architecture-all')).includes('Packages');
   return {
@@ -117,6 +67,7 @@ function readRelease(stanza: Stanza, url: string, base: string): Release {
     suite: stanza.get('Suite'),
     codename: stanza.get('Codename'),
     date: parseDate(date, 'Date', url),
+    validUntil: validUntil === undefined ? undefined : parseDate(validUntil, 'Valid-Until', url),
     byHash: stanza.get('Acquire-By-Hash')?.trim().toLowerCase() === 'yes',
     architectures,
     components: words(stanza.get('Components')),
@@ -188,19 +139,13 @@ function checkSuite(release: Release, source: Source, url: string): void {
   });
 }
 
-function checkDates(
-  release: Release,
-  stanza: Stanza,
-  checks: DateChecks,
-  url: string,
-  { now, log }: ReleaseContext,
-): void {
+function checkDates(release: Release, checks: DateChecks, url: string, { now, log }: ReleaseContext): void {
   if (release.date > now.getTime() + checks.maxFuture * 1000) {
     const reason = `it is dated ${iso(release.date)}, and this machine's clock says ${iso(now.getTime())}`;
     if (checks.date) throw cannot('use', url, reason, { hint: 'set the clock, or use another mirror' });
     log.warn(`${url}: ${reason}; apt is configured not to check dates`);
   }
-  const until = validUntil(release, stanza, checks, url);
+  const until = endOfValidity(release, checks);
   if (until === undefined || until >= now.getTime()) return;
   const reason = `it was valid until ${iso(until)}, and now it is ${iso(now.getTime())}`;
   if (checks.validUntil) {
@@ -212,9 +157,8 @@ function checkDates(
 }
 
 /** As apt computes it: the maximum shortens, or makes, the end of validity, then the minimum puts it off. */
-function validUntil(release: Release, stanza: Stanza, checks: DateChecks, url: string): number | undefined {
-  const written = stanza.get('Valid-Until');
-  let until = written === undefined ? undefined : parseDate(written, 'Valid-Until', url);
+function endOfValidity(release: Release, checks: DateChecks): number | undefined {
+  let until = release.validUntil;
   if (checks.maxValid !== undefined) {
     const latest = release.date + checks.maxValid * 1000;
     until = until === undefined ? latest : Math.min(until, latest);

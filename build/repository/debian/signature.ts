@@ -181,6 +181,8 @@ async function keyFault(
 }
 
 /** Keys by the files they came from; read once per process and file content is small. */
+const otherKeys = 'name a file of OpenPGP keys with Signed-By or --keyring FILE';
+
 async function readKeyring({ url, keyring, log }: Verification): Promise<readonly PublicKey[]> {
   const keys: PublicKey[] = [];
   for (const block of keyring.blocks)
@@ -190,7 +192,7 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
     try {
       bytes = await readFile(file);
     } catch (error) {
-      throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error });
+      throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint: otherKeys });
     }
     if (bytes.length === 0) continue;
     try {
@@ -198,7 +200,7 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
     } catch (error) {
       // As with apt, one unusable file among several must not hide the keys of the others.
       if (keyring.files.length === 1)
-        throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error });
+        throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint: otherKeys });
       log.warn(`keyring ${file} is left out: ${reasonOf(error)}`);
     }
   }

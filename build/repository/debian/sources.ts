@@ -1,5 +1,6 @@
 import { cannot } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
+import { shownUrl } from '../../support/url.js';
 import { parseStanzas, type Stanza } from './deb822.js';
 
 /** One suite of one archive, as the host's apt or the command line names it. */
@@ -157,7 +158,8 @@ function makeSources(
   for (const written of uris) {
     const uri = archiveUri(written, where, log);
     if (uri === undefined) continue;
-    if (trusted === true) log.warn(`${where}: trusted=yes, so signatures of ${uri} are not checked`);
+    if (trusted === true)
+      log.warn(`${where}: trusted=yes, so signatures of ${shownUrl(uri)} are not checked`);
     for (const suite of suites) {
       const flat = suite.endsWith('/');
       if (flat && components.length > 0) throw malformed(where, `the suite ${suite} takes no components`);

@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { cannot } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
+import { shownUrl } from '../../support/url.js';
 import { plainDefaults, type AptConfiguration } from './apt-config.js';
 import { archiveUri, isSuite, type Source } from './sources.js';
 
@@ -99,7 +100,7 @@ function exchangeSuite(source: Source, from: string, to: string): Source[] {
 async function mirrorSources(choice: SuiteChoice, release: string, log: Log): Promise<Source[]> {
   const uri = archiveUri(choice.mirror ?? '', '--mirror', log);
   if (uri === undefined) {
-    throw cannot('use', `--mirror ${choice.mirror ?? ''}`, 'it is neither http, https nor file', {
+    throw cannot('use', `--mirror ${shownUrl(choice.mirror ?? '')}`, 'it is neither http, https nor file', {
       exitCode: 2,
     });
   }
@@ -110,7 +111,7 @@ async function mirrorSources(choice: SuiteChoice, release: string, log: Log): Pr
       ? [choice.keyring]
       : [...((await exists(distributionKeyring)) ? [distributionKeyring] : []), ...defaults.keyrings];
   if (files.length === 0) {
-    throw cannot('trust', uri, 'the host has no keys of the distribution', {
+    throw cannot('trust', shownUrl(uri), 'the host has no keys of the distribution', {
       hint: 'give the keys of the archive with --keyring FILE',
       exitCode: 2,
     });

@@ -171,6 +171,27 @@ describe.skipIf(!tools)('openArchive', () => {
     }
   });
 
+  it('works offline from what it has accepted before', async () => {
+    const optional = { ...sourceOf(server.url, 'test-nowhere', archive.keyring), optional: true };
+    const all = [...sources(), optional];
+    await expect(opening.open(all, { offline: true })).rejects.toThrow('--offline is given');
+    await opening.open(all);
+    server.requests.length = 0;
+    const opened = await opening.open(all, { offline: true });
+    expect(opened.find('security')?.version).toBe('2.36-9+deb12u14');
+    expect(server.requests).toEqual([]);
+    // The time of day holds for remembered files too.
+    const later = { offline: true, now: new Date(Date.UTC(2000, 0, 1)) };
+    await expect(opening.open(all, later)).rejects.toThrow(/^cannot (?:use|trust) /);
+  });
+
+  it('keeps a password out of messages', async () => {
+    const uri = server.url.replace('//', '//user:secret@');
+    const opened = opening.open([sourceOf(uri, 'test-nowhere', archive.keyring)]);
+    await expect(opened).rejects.toThrow(`${server.url} has neither InRelease nor Release of it`);
+    expect(opening.said.join()).not.toContain('secret');
+  });
+
   it('breaks on a missing suite, unless it is optional', async () => {
     const missing = sourceOf(server.url, 'test-nowhere', archive.keyring);
     await expect(opening.open([...sources(), missing])).rejects.toThrow(

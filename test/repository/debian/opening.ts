@@ -62,7 +62,7 @@ export async function makeOpening(): Promise<Opening> {
       const fetcher = createFetcher({
         log,
         cache,
-        offline: false,
+        offline: changes.offline ?? false,
         signal: new AbortController().signal,
         environment: {},
         attempts: 1,
@@ -74,6 +74,7 @@ export async function makeOpening(): Promise<Opening> {
         architecture: 'x86_64',
         fetcher,
         cache,
+        offline: false,
         decompressFile,
         openPackage: async (path, sha256) => {
           const one = await openDeb(path, sha256, cache);

@@ -21,7 +21,7 @@ import { makeOpening, sourceOf, type Opening } from './opening.js';
 const lib = 'lib/x86_64-linux-gnu';
 const directories = debianLoader('x86_64').builtIn.map((path) => path.slice(1));
 /** What is inside does not matter: a provider is found by its entries. */
-const library = (...names: string[]): PackageSpec['files'] =>
+const library = (...names: string[]): Record<string, string> =>
   Object.fromEntries(names.map((name) => [`usr/${lib}/${name}`, name]));
 
 const packages: PackageSpec[] = [

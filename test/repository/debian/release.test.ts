@@ -4,7 +4,9 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { archivePath, parseRelease } from '../../../build/repository/debian/release.js';
 import { plainDefaults } from '../../../build/repository/debian/apt-config.js';
+import { verifyClearSigned, type Verification } from '../../../build/repository/debian/signature.js';
 import type { Source } from '../../../build/repository/debian/sources.js';
+import { silentLog } from '../../../build/support/log.js';
 import { ToolError } from '../../../build/support/errors.js';
 import { makeAptRoot, type AptRoot } from '../../support/apt-root.js';
 import {
@@ -140,10 +142,49 @@ describe.skipIf(!tools)('trust in a Release', () => {
     await archive.publish({ ...suite, sign: 'detached' });
     const release = await readFile(join(archive.directory, 'dists/test/Release'));
     const wrong = await keys.sign(Buffer.concat([release, Buffer.from('\n')]), 'detached', [rsa]);
-    const gpg = join(archive.directory, 'dists/test/Release.gpg');
-    await writeFile(gpg, Buffer.concat([await readFile(gpg), wrong]));
-    const ours = opening.open([sourceOf(archive.url, 'test', ring)]);
-    await expect(ours).rejects.toThrow('does not fit the text: it was changed on its way');
+    const path = join(archive.directory, 'dists/test/Release.gpg');
+    const packets = [await readFile(path), wrong].map((armoured) => {
+      const body = /\n\n([^]*?)\n=/.exec(armoured.toString())?.[1] ?? '';
+      return Buffer.from(body, 'base64');
+    });
+    const lines =
+      Buffer.concat(packets)
+        .toString('base64')
+        .match(/.{1,64}/g) ?? [];
+    await writeFile(
+      path,
+      ['-----BEGIN PGP SIGNATURE-----', '', ...lines, '-----END PGP SIGNATURE-----', ''].join('\n'),
+    );
+    const error = await verdict(undefined, ring);
+    expect(error?.message).toContain('does not fit the text: it was changed on its way');
+    // Without the key that made it, the false signature is nobody's.
+    expect(await verdict(undefined)).toBeUndefined();
+  });
+
+  it('gives the signed text or a ToolError, whatever happens to the file', async () => {
+    await archive.publish(suite);
+    const good = await readFile(inRelease());
+    const verification: Verification = {
+      url: 'InRelease',
+      keyring: { files: [archive.keyring], blocks: [], fingerprints: [] },
+      now: new Date(),
+      log: silentLog,
+    };
+    const text = await verifyClearSigned(good, verification);
+    expect(text).toContain('Codename: test\n');
+    const damage = fc.record({
+      at: fc.nat(good.length - 1),
+      remove: fc.nat(40),
+      insert: fc.oneof(fc.uint8Array({ maxLength: 4 }), fc.constant(Buffer.from('\n\n')), fc.constant(good)),
+    });
+    await fc.assert(
+      fc.asyncProperty(damage, async ({ at, remove, insert }) => {
+        const bad = Buffer.concat([good.subarray(0, at), insert, good.subarray(at + remove)]);
+        const result = await verifyClearSigned(bad, verification).catch((error: unknown) => error);
+        if (!(result instanceof ToolError)) expect(result).toBe(text);
+      }),
+      { numRuns: 150 },
+    );
   });
 
   it('uses only what is signed', async () => {

@@ -1,0 +1,103 @@
+import type { Run } from './process.js';
+
+/** All runs of one command. */
+export interface Series {
+  readonly name: string;
+  readonly runs: readonly Run[];
+}
+
+export interface SeriesSummary {
+  readonly name: string;
+  readonly runs: number;
+  /** Seconds. */
+  readonly median: number;
+  readonly minimum: number;
+  readonly maximum: number;
+  /** Bytes: the largest of all runs. */
+  readonly memory: number | null;
+}
+
+/** One target: a measured value and the most that it may be. */
+export interface Target {
+  readonly about: string;
+  /** Null when it could not be measured. */
+  readonly value: number | null;
+  readonly limit: number;
+  readonly unit: 's' | 'x' | 'MB';
+}
+
+export function summarize({ name, runs }: Series): SeriesSummary {
+  const seconds = runs.map((run) => run.seconds).sort((a, b) => a - b);
+  const memory = runs.flatMap((run) => run.memory ?? []);
+  return {
+    name,
+    runs: runs.length,
+    median: median(seconds),
+    minimum: seconds[0] ?? NaN,
+    maximum: seconds.at(-1) ?? NaN,
+    memory: memory.length === 0 ? null : Math.max(...memory),
+  };
+}
+
+/** @param sorted ascending */
+function median(sorted: readonly number[]): number {
+  const lower = sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
+  const upper = sorted[Math.ceil((sorted.length - 1) / 2)] ?? NaN;
+  return (lower + upper) / 2;
+}
+
+export function isMet({ value, limit }: Target): boolean | null {
+  return value === null ? null : value <= limit;
+}
+
+export function textOfSeries(rows: readonly SeriesSummary[]): string {
+  return table(
+    ['PROCESS', 'MEDIAN', 'MIN', 'MAX', 'RUNS', 'PEAK MEMORY'],
+    rows.map((row) => [
+      row.name,
+      `${row.median.toFixed(2)} s`,
+      `${row.minimum.toFixed(2)} s`,
+      `${row.maximum.toFixed(2)} s`,
+      String(row.runs),
+      row.memory === null ? '-' : `${megabytes(row.memory)} MB`,
+    ]),
+  );
+}
+
+export function textOfTargets(targets: readonly Target[]): string {
+  return table(
+    ['RATIO OR LIMIT', 'VALUE', 'TARGET', ''],
+    targets.map((target) => [
+      target.about,
+      target.value === null ? '-' : shown(target.value, target.unit),
+      `<= ${shown(target.limit, target.unit)}`,
+      { true: 'met', false: 'MISSED', null: 'not measured' }[`${isMet(target)}`],
+    ]),
+  );
+}
+
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [header, ...rows];
+  const widths = header.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  return all
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+/** Megabytes of 10^6 bytes. */
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0);
+}
+
+function shown(value: number, unit: Target['unit']): string {
+  if (unit === 'MB') return `${megabytes(value)} MB`;
+  return unit === 's' ? `${value.toFixed(2)} s` : `${value.toFixed(3)} x`;
+}

@@ -1,0 +1,230 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { readLock } from '../../build/repository/lock.js';
+import { readLayout } from '../support/oci.js';
+import { errorLines, Place, temporaryNames } from '../support/cli.js';
+import { buildLibrary } from '../support/elf-compile.js';
+import { requireTools } from '../support/tools.js';
+import type { ArchiveServer, TestArchive } from '../support/debian-archive.js';
+import { definition, from, makeTinyArchive, tinyTools } from './tiny.js';
+
+const steps = 26;
+
+describe.skipIf(!requireTools(...tinyTools))('a build that is ended from outside', () => {
+  let archive: TestArchive;
+  let server: ArchiveServer;
+  /** Of the image with these times. */
+  const digests = new Map<string, string>();
+  const epochs = ['1500000000', '1600000000'] as const;
+  /** Milliseconds of a whole build. */
+  let cold = 0;
+  let warm = 0;
+  const args = (): readonly string[] => ['build', 'tiny.yaml', '-q', ...from(archive)];
+
+  beforeAll(async () => {
+    archive = await makeTinyArchive();
+    server = await archive.serve();
+    const place = new Place({ 'tiny.yaml': definition });
+    try {
+      for (const SOURCE_DATE_EPOCH of epochs) {
+        const begin = performance.now();
+        await place.ok(args(), { environment: { SOURCE_DATE_EPOCH } });
+        if (cold === 0) cold = performance.now() - begin;
+        else warm = performance.now() - begin;
+        digests.set(SOURCE_DATE_EPOCH, readLayout(place.path('out/tiny.oci')).top.digest);
+      }
+      expect(new Set(digests.values()).size).toBe(2);
+    } finally {
+      place.remove();
+    }
+  });
+  afterAll(async () => {
+    await archive.remove();
+  });
+
+  function start(): Place {
+    const place = new Place({ 'tiny.yaml': definition });
+    onTestFinished(() => {
+      place.remove();
+    });
+    return place;
+  }
+
+  /** Fails unless what has been published is whole. Gives the digest of the layout, if there is one. */
+  async function whole(place: Place): Promise<string | undefined> {
+    await readLock(place.path('tiny.lock.yaml'));
+    const archived = place.path('out/tiny.oci.tar');
+    if (existsSync(archived)) {
+      const unpacked = place.path('unpacked');
+      mkdirSync(unpacked);
+      execFileSync('tar', ['-xf', archived, '-C', unpacked]);
+      readLayout(unpacked);
+      rmSync(unpacked, { recursive: true });
+    }
+    const layout = place.path('out/tiny.oci');
+    return existsSync(layout) ? readLayout(layout).top.digest : undefined;
+  }
+
+  /** The next build after the end of one: right, and nothing of the dead is left. */
+  async function recovers(place: Place, SOURCE_DATE_EPOCH: string): Promise<void> {
+    await place.ok(args(), { environment: { SOURCE_DATE_EPOCH } });
+    expect(await whole(place)).toBe(digests.get(SOURCE_DATE_EPOCH));
+    expect(readLayout(place.path('out/tiny.oci')).top.digest).toBe(digests.get(SOURCE_DATE_EPOCH));
+    expect(temporaryNames(place.list())).toEqual([]);
+  }
+
+  describe.concurrent('by kill -9', { timeout: 300_000 }, () => {
+    it('leaves no result or a whole one, with an empty cache', async ({ expect }) => {
+      let killed = 0;
+      for (let step = 0; step < steps; step += 1) {
+        const place = new Place({ 'tiny.yaml': definition });
+        try {
+          const { signal } = await place.run(args(), {
+            environment: { SOURCE_DATE_EPOCH: epochs[0] },
+            interrupt: { signal: 'SIGKILL', when: sleep((cold * step) / (steps - 1)) },
+          });
+          if (signal === 'SIGKILL') killed += 1;
+          expect([digests.get(epochs[0]), undefined]).toContain(await whole(place));
+          await recovers(place, epochs[0]);
+        } finally {
+          place.remove();
+        }
+      }
+      expect(killed).toBeGreaterThan(steps / 2);
+    });
+
+    it('leaves the old result or the new one, with a full cache', async ({ expect }) => {
+      const place = start();
+      await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
+      for (let step = 0; step < steps; step += 1) {
+        const epoch = epochs[step % 2] ?? epochs[0];
+        await place.run(args(), {
+          environment: { SOURCE_DATE_EPOCH: epoch },
+          interrupt: { signal: 'SIGKILL', when: sleep((warm * step) / (steps - 1)) },
+        });
+        expect([...digests.values(), undefined]).toContain(await whole(place));
+        await recovers(place, epoch);
+      }
+    });
+
+    it('at each change that it makes to the file system', async ({ expect }) => {
+      const place = start();
+      const shim = buildLibrary(place.path('kill-at.so'), {
+        source: killAt,
+        flags: ['-D_GNU_SOURCE', '-lc'],
+      });
+      const prepare = (): void => {
+        rmSync(place.path('tiny.lock.yaml'), { force: true });
+      };
+      const run = (killAfter: number, epoch: string): ReturnType<Place['run']> =>
+        place.run(args(), {
+          environment: {
+            SOURCE_DATE_EPOCH: epoch,
+            LD_PRELOAD: shim,
+            KILL_AT: String(killAfter),
+          },
+        });
+      await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
+      let at = 1;
+      for (; at < 200; at += 1) {
+        const epoch = epochs[at % 2] ?? epochs[0];
+        prepare();
+        const { signal, code } = await run(at, epoch);
+        expect([...digests.values(), undefined]).toContain(await whole(place));
+        if (signal === null) {
+          expect(code).toBe(0);
+          break;
+        }
+        expect(signal).toBe('SIGKILL');
+        await recovers(place, epoch);
+      }
+      // Two results and a lock file, at the least.
+      expect(at).toBeGreaterThan(5);
+    });
+  });
+
+  describe.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('by %s', (signal, code) => {
+    it('says so in one line, leaves nothing, and goes on next time', async () => {
+      const place = start();
+      let arrived = (): void => undefined;
+      const when = new Promise<void>((resolve) => (arrived = resolve));
+      server.intercept = (path) => {
+        if (path.includes('/libc6_')) arrived();
+        return undefined;
+      };
+      const outcome = await place.run(['build', 'tiny.yaml', '-q', ...from(archive, server.url)], {
+        interrupt: { signal, when },
+      });
+      server.intercept = undefined;
+      expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
+      expect(outcome.code).toBe(code);
+      expect(place.list().filter((name) => !/^(?:cache|apt)/.test(name))).toEqual(['tiny.yaml']);
+      expect(temporaryNames(place.list().filter((name) => !name.includes('/partial/')))).toEqual([]);
+      await recovers(place, epochs[0]);
+    });
+
+    it('at any time', { timeout: 120_000 }, async () => {
+      const place = start();
+      for (let step = 3; step <= 10; step += 1) {
+        const outcome = await place.run(args(), {
+          environment: { SOURCE_DATE_EPOCH: epochs[0] },
+          interrupt: { signal, when: sleep((cold * step) / 10) },
+        });
+        // It may have been ready before, or not have begun to listen.
+        if (outcome.signal !== null || outcome.code === 0) continue;
+        expect(outcome.code).toBe(code);
+        if (outcome.stdout === '') expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
+        expect(temporaryNames(place.list())).toEqual([]);
+        expect([digests.get(epochs[0]), undefined]).toContain(await whole(place));
+        rmSync(place.cache, { recursive: true, force: true });
+        rmSync(join(place.out), { recursive: true, force: true });
+      }
+      await recovers(place, epochs[0]);
+    });
+  });
+
+  it('three builds at once share a cache and an output directory', async () => {
+    const place = start();
+    const environment = { SOURCE_DATE_EPOCH: epochs[0] };
+    const outcomes = await Promise.all([1, 2, 3].map(() => place.run(args(), { environment })));
+    for (const { code, stdout, stderr } of outcomes) {
+      expect(code, stderr).toBe(0);
+      expect(stdout).toContain(digests.get(epochs[0]));
+    }
+    expect(await whole(place)).toBe(digests.get(epochs[0]));
+    expect(temporaryNames(place.list())).toEqual([]);
+  });
+});
+
+/** Ends the process just before its KILL_AT-th change of names in the file system. */
+const killAt = `
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+static atomic_int count;
+static void step(void) {
+  const char *at = getenv("KILL_AT");
+  if (at != NULL && atomic_fetch_add(&count, 1) + 1 == atoi(at)) kill(getpid(), SIGKILL);
+}
+#define WRAP(name, parameters, arguments) \\
+  int name parameters { \\
+    static int (*real) parameters; \\
+    if (real == NULL) real = (int (*) parameters) dlsym(RTLD_NEXT, #name); \\
+    step(); \\
+    return real arguments; \\
+  }
+WRAP(rename, (const char *from, const char *to), (from, to))
+WRAP(mkdir, (const char *path, mode_t mode), (path, mode))
+WRAP(rmdir, (const char *path), (path))
+WRAP(unlink, (const char *path), (path))
+WRAP(fsync, (int file), (file))
+`;
