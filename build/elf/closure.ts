@@ -1,10 +1,10 @@
 import type { DeclaredDlopen } from '../definition/definition.js';
 import type { Architecture } from '../support/architecture.js';
 import { cannot } from '../support/errors.js';
+import { nearest } from '../support/nearest.js';
 import type { DlopenNote } from './dlopen-note.js';
 import { type LoadedObject, LoadedProcess, type LoaderContext } from './loader.js';
 import { elfMachine } from './machine.js';
-import { nearestName } from './nearest-name.js';
 import type { FoundThrough } from './search-path.js';
 
 /** A regular file found by the loader's view of the file system. `Owner` is opaque to this stage. */
@@ -142,9 +142,9 @@ async function loadDeclared<Owner>(
   const objects = processes.flatMap((process) => process.objects);
   for (const { by } of declared) {
     if (objects.some((object) => isNamed(object, by))) continue;
-    const nearest = nearestName(by, objects.flatMap(namesOf));
+    const close = nearest(by, objects.flatMap(namesOf));
     throw cannot('load', `what ${by} opens with dlopen`, 'no loaded object has this soname or file name', {
-      hint: nearest === undefined ? 'remove the entry' : `the nearest name is ${nearest}`,
+      hint: close === undefined ? 'remove the entry' : `did you mean ${close}?`,
       exitCode: 2,
     });
   }

@@ -272,12 +272,14 @@ describe('add', () => {
     for (let index = 0; index < 10_000; index += 1)
       files[`usr/share/dir-${index % 500}/sub/file-${index}`] = '';
     const contents = await packageOf('large', files);
+    // Processor time: the machine may be busy with other things.
     const times: number[] = [];
-    for (let round = 0; round < 5; round += 1) {
+    for (let round = 0; round < 10; round += 1) {
       const tree = createPackageTree(merged);
-      const begin = performance.now();
+      const begin = process.cpuUsage();
       await tree.add(contents);
-      times.push(performance.now() - begin);
+      const { user, system } = process.cpuUsage(begin);
+      times.push((user + system) / 1000);
       expect(tree.lookup('usr/share/dir-3/sub/file-503')).toBeDefined();
     }
     expect(Math.min(...times)).toBeLessThan(50);
