@@ -2,7 +2,7 @@ import { chmod, lstat, mkdir, open, readdir, rename, rm, writeFile } from 'node:
 import { basename, dirname, join } from 'node:path';
 
 import { cannot, hintOf, reasonOf, ToolError } from './errors.js';
-import { isLeftover, temporaryFor, temporaryPath } from './temporary.js';
+import { isLeftover, removeLeftovers, temporaryFor, temporaryPath } from './temporary.js';
 
 export interface AtomicOptions {
   /** Permission bits, whatever the umask says; default 0o644 for files and 0o755 for directories. */
@@ -11,6 +11,7 @@ export interface AtomicOptions {
 
 /**
  * Writes a file whole or not at all: temporary name in the same directory, fsync, rename, fsync of the directory.
+ * What dead processes left of earlier attempts goes away.
  *
  * @throws ToolError `cannot write PATH: reason`; a ToolError of the source passes unchanged
  */
@@ -21,6 +22,7 @@ export async function writeFileAtomically(
 ): Promise<void> {
   const aside = temporaryPath(path);
   try {
+    await removeLeftovers(dirname(path), basename(path));
     const file = await open(aside, 'wx', 0o600);
     try {
       await writeFile(file, data);

@@ -83,7 +83,11 @@ const parts = ['blobs', 'records', 'partial', 'tmp'];
  */
 export async function openCache(directory: string): Promise<Cache> {
   const path = await prepareCacheDirectory(directory);
-  await removeLeftovers(join(path, 'tmp'));
+  const records = join(path, 'records');
+  const kinds = await readdir(records).catch(() => []);
+  for (const place of [join(path, 'tmp'), ...kinds.map((kind) => join(records, kind))]) {
+    await removeLeftovers(place);
+  }
   return new DirectoryCache(path);
 }
 

@@ -39,10 +39,15 @@ export function isLeftover(name: string, touched: number): boolean {
   return !isAlive(Number(found[2]));
 }
 
-/** Removes what dead processes left in a directory. Best effort: what cannot be removed now is met again later. */
-export async function removeLeftovers(directory: string): Promise<void> {
+/**
+ * Removes what dead processes left in a directory. Best effort: what cannot be removed now is met again later.
+ *
+ * @param standIn only names that stand in for this one
+ */
+export async function removeLeftovers(directory: string, standIn?: string): Promise<void> {
   for (const name of await readdir(directory).catch(() => [])) {
-    if (temporaryFor(name) === undefined) continue;
+    const stoodFor = temporaryFor(name);
+    if (stoodFor === undefined || stoodFor !== (standIn ?? stoodFor)) continue;
     const path = join(directory, name);
     const stats = await lstat(path).catch(() => undefined);
     if (stats === undefined || !isLeftover(name, stats.mtimeMs)) continue;

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readLock } from '../../build/repository/lock.js';
 import { readLayout } from '../support/oci.js';
 import { errorLines, Place, temporaryNames } from '../support/cli.js';
@@ -45,12 +45,14 @@ describe.skipIf(!requireTools(...tinyTools))('a build that is ended from outside
     await archive.remove();
   });
 
-  function start(): Place {
+  /** Gives the work a place of its own. */
+  async function inPlace(work: (place: Place) => Promise<void>): Promise<void> {
     const place = new Place({ 'tiny.yaml': definition });
-    onTestFinished(() => {
+    try {
+      await work(place);
+    } finally {
       place.remove();
-    });
-    return place;
+    }
   }
 
   /** Fails unless what has been published is whole. Gives the digest of the layout, if there is one. */
@@ -77,11 +79,10 @@ describe.skipIf(!requireTools(...tinyTools))('a build that is ended from outside
   }
 
   describe.concurrent('by kill -9', { timeout: 300_000 }, () => {
-    it('leaves no result or a whole one, with an empty cache', async ({ expect }) => {
+    it('leaves no result or a whole one, with an empty cache', async () => {
       let killed = 0;
       for (let step = 0; step < steps; step += 1) {
-        const place = new Place({ 'tiny.yaml': definition });
-        try {
+        await inPlace(async (place) => {
           const { signal } = await place.run(args(), {
             environment: { SOURCE_DATE_EPOCH: epochs[0] },
             interrupt: { signal: 'SIGKILL', when: sleep((cold * step) / (steps - 1)) },
@@ -89,60 +90,60 @@ describe.skipIf(!requireTools(...tinyTools))('a build that is ended from outside
           if (signal === 'SIGKILL') killed += 1;
           expect([digests.get(epochs[0]), undefined]).toContain(await whole(place));
           await recovers(place, epochs[0]);
-        } finally {
-          place.remove();
-        }
+        });
       }
       expect(killed).toBeGreaterThan(steps / 2);
     });
 
-    it('leaves the old result or the new one, with a full cache', async ({ expect }) => {
-      const place = start();
-      await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
-      for (let step = 0; step < steps; step += 1) {
-        const epoch = epochs[step % 2] ?? epochs[0];
-        await place.run(args(), {
-          environment: { SOURCE_DATE_EPOCH: epoch },
-          interrupt: { signal: 'SIGKILL', when: sleep((warm * step) / (steps - 1)) },
-        });
-        expect([...digests.values(), undefined]).toContain(await whole(place));
-        await recovers(place, epoch);
-      }
+    it('leaves the old result or the new one, with a full cache', async () => {
+      await inPlace(async (place) => {
+        await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
+        for (let step = 0; step < steps; step += 1) {
+          const epoch = epochs[step % 2] ?? epochs[0];
+          await place.run(args(), {
+            environment: { SOURCE_DATE_EPOCH: epoch },
+            interrupt: { signal: 'SIGKILL', when: sleep((warm * step) / (steps - 1)) },
+          });
+          expect([...digests.values(), undefined]).toContain(await whole(place));
+          await recovers(place, epoch);
+        }
+      });
     });
 
-    it('at each change that it makes to the file system', async ({ expect }) => {
-      const place = start();
-      const shim = buildLibrary(place.path('kill-at.so'), {
-        source: killAt,
-        flags: ['-D_GNU_SOURCE', '-lc'],
-      });
-      const prepare = (): void => {
-        rmSync(place.path('tiny.lock.yaml'), { force: true });
-      };
-      const run = (killAfter: number, epoch: string): ReturnType<Place['run']> =>
-        place.run(args(), {
-          environment: {
-            SOURCE_DATE_EPOCH: epoch,
-            LD_PRELOAD: shim,
-            KILL_AT: String(killAfter),
-          },
+    it('at each change that it makes to the file system', async () => {
+      await inPlace(async (place) => {
+        const shim = buildLibrary(place.path('kill-at.so'), {
+          source: killAt,
+          flags: ['-D_GNU_SOURCE', '-lc'],
         });
-      await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
-      let at = 1;
-      for (; at < 200; at += 1) {
-        const epoch = epochs[at % 2] ?? epochs[0];
-        prepare();
-        const { signal, code } = await run(at, epoch);
-        expect([...digests.values(), undefined]).toContain(await whole(place));
-        if (signal === null) {
-          expect(code).toBe(0);
-          break;
+        const prepare = (): void => {
+          rmSync(place.path('tiny.lock.yaml'), { force: true });
+        };
+        const run = (killAfter: number, epoch: string): ReturnType<Place['run']> =>
+          place.run(args(), {
+            environment: {
+              SOURCE_DATE_EPOCH: epoch,
+              LD_PRELOAD: shim,
+              KILL_AT: String(killAfter),
+            },
+          });
+        await place.ok(args(), { environment: { SOURCE_DATE_EPOCH: epochs[1] } });
+        let at = 1;
+        for (; at < 200; at += 1) {
+          const epoch = epochs[at % 2] ?? epochs[0];
+          prepare();
+          const { signal, code } = await run(at, epoch);
+          expect([...digests.values(), undefined]).toContain(await whole(place));
+          if (signal === null) {
+            expect(code).toBe(0);
+            break;
+          }
+          expect(signal).toBe('SIGKILL');
+          await recovers(place, epoch);
         }
-        expect(signal).toBe('SIGKILL');
-        await recovers(place, epoch);
-      }
-      // Two results and a lock file, at the least.
-      expect(at).toBeGreaterThan(5);
+        // Two results and a lock file, at the least.
+        expect(at).toBeGreaterThan(5);
+      });
     });
   });
 
@@ -151,54 +152,57 @@ describe.skipIf(!requireTools(...tinyTools))('a build that is ended from outside
     ['SIGTERM', 143],
   ] as const)('by %s', (signal, code) => {
     it('says so in one line, leaves nothing, and goes on next time', async () => {
-      const place = start();
-      let arrived = (): void => undefined;
-      const when = new Promise<void>((resolve) => (arrived = resolve));
-      server.intercept = (path) => {
-        if (path.includes('/libc6_')) arrived();
-        return undefined;
-      };
-      const outcome = await place.run(['build', 'tiny.yaml', '-q', ...from(archive, server.url)], {
-        interrupt: { signal, when },
+      await inPlace(async (place) => {
+        let arrived = (): void => undefined;
+        const when = new Promise<void>((resolve) => (arrived = resolve));
+        server.intercept = (path) => {
+          if (path.includes('/libc6_')) arrived();
+          return undefined;
+        };
+        const outcome = await place.run(['build', 'tiny.yaml', '-q', ...from(archive, server.url)], {
+          interrupt: { signal, when },
+        });
+        server.intercept = undefined;
+        expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
+        expect(outcome.code).toBe(code);
+        expect(place.list().filter((name) => !/^(?:cache|apt)/.test(name))).toEqual(['tiny.yaml']);
+        expect(temporaryNames(place.list().filter((name) => !name.includes('/partial/')))).toEqual([]);
+        await recovers(place, epochs[0]);
       });
-      server.intercept = undefined;
-      expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
-      expect(outcome.code).toBe(code);
-      expect(place.list().filter((name) => !/^(?:cache|apt)/.test(name))).toEqual(['tiny.yaml']);
-      expect(temporaryNames(place.list().filter((name) => !name.includes('/partial/')))).toEqual([]);
-      await recovers(place, epochs[0]);
     });
 
     it('at any time', { timeout: 120_000 }, async () => {
-      const place = start();
-      for (let step = 3; step <= 10; step += 1) {
-        const outcome = await place.run(args(), {
-          environment: { SOURCE_DATE_EPOCH: epochs[0] },
-          interrupt: { signal, when: sleep((cold * step) / 10) },
-        });
-        // It may have been ready before, or not have begun to listen.
-        if (outcome.signal !== null || outcome.code === 0) continue;
-        expect(outcome.code).toBe(code);
-        if (outcome.stdout === '') expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
-        expect(temporaryNames(place.list())).toEqual([]);
-        expect([digests.get(epochs[0]), undefined]).toContain(await whole(place));
-        rmSync(place.cache, { recursive: true, force: true });
-        rmSync(join(place.out), { recursive: true, force: true });
-      }
-      await recovers(place, epochs[0]);
+      await inPlace(async (place) => {
+        for (let step = 3; step <= 10; step += 1) {
+          const outcome = await place.run(args(), {
+            environment: { SOURCE_DATE_EPOCH: epochs[0] },
+            interrupt: { signal, when: sleep((cold * step) / 10) },
+          });
+          // It may have been ready before, or not have begun to listen.
+          if (outcome.signal !== null || outcome.code === 0) continue;
+          expect(outcome.code, outcome.stderr).toBe(code);
+          if (outcome.stdout === '') expect(errorLines(outcome)).toEqual([`error: stopped by ${signal}`]);
+          expect(temporaryNames(place.list())).toEqual([]);
+          expect([digests.get(epochs[0]), undefined]).toContain(await whole(place));
+          rmSync(place.cache, { recursive: true, force: true });
+          rmSync(join(place.out), { recursive: true, force: true });
+        }
+        await recovers(place, epochs[0]);
+      });
     });
   });
 
   it('three builds at once share a cache and an output directory', async () => {
-    const place = start();
-    const environment = { SOURCE_DATE_EPOCH: epochs[0] };
-    const outcomes = await Promise.all([1, 2, 3].map(() => place.run(args(), { environment })));
-    for (const { code, stdout, stderr } of outcomes) {
-      expect(code, stderr).toBe(0);
-      expect(stdout).toContain(digests.get(epochs[0]));
-    }
-    expect(await whole(place)).toBe(digests.get(epochs[0]));
-    expect(temporaryNames(place.list())).toEqual([]);
+    await inPlace(async (place) => {
+      const environment = { SOURCE_DATE_EPOCH: epochs[0] };
+      const outcomes = await Promise.all([1, 2, 3].map(() => place.run(args(), { environment })));
+      for (const { code, stdout, stderr } of outcomes) {
+        expect(code, stderr).toBe(0);
+        expect(stdout).toContain(digests.get(epochs[0]));
+      }
+      expect(await whole(place)).toBe(digests.get(epochs[0]));
+      expect(temporaryNames(place.list())).toEqual([]);
+    });
   });
 });
 

@@ -250,7 +250,7 @@ describe('closeLibraries', () => {
     const error = await failure(close(files, { dlopen: [{ by: 'one.so.2', loads: [] }, ...dlopen] }));
     expect([error.message, error.hint, error.exitCode]).toEqual([
       'cannot load what one.so.2 opens with dlopen: no loaded object has this soname or file name',
-      'the nearest name is one.so.1',
+      'did you mean one.so.1?',
       2,
     ]);
     expect((await failure(close(files, { dlopen: [{ by: 'a', loads: ['none.so'] }] }))).message).toMatch(
