@@ -6,7 +6,15 @@ import { contentOfTar, type ArchiveContent } from './archive.js';
 import { floorCommand } from './floor.js';
 import { findPeer, peerArchive } from './peer.js';
 import { findProgram, measure, type Command, type Run } from './process.js';
-import { buildCommand, closureOf, definition, imageSize, type Closure, type ImageSize } from './program.js';
+import {
+  buildCommand,
+  closureOf,
+  definition,
+  imageSize,
+  otherLayerCommand,
+  type Closure,
+  type ImageSize,
+} from './program.js';
 import {
   isMet,
   summarize,
@@ -61,7 +69,7 @@ async function measureAll(directory: string, rounds: number): Promise<Measured> 
     if (path === undefined) notes.push(`${purpose} not measured: ${name} is not installed`);
     return path;
   };
-  const time = await tool('time', 'memory');
+  const time = await tool('time', 'memory and processor time');
   const own = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
   const both = [own, own === 'aarch64' ? 'x86_64' : 'aarch64'];
 
@@ -77,10 +85,12 @@ async function measureAll(directory: string, rounds: number): Promise<Measured> 
   if (mmdebstrap !== undefined && peer === undefined)
     notes.push('peer not measured: apt has no source of this release');
 
+  let epoch = 1_700_000_000;
   // Each round runs everything once, so that what slows the machine for a while slows all alike.
   const warmRuns = await interleave(rounds, time, [
     { name: 'warm, one architecture', prepare: () => fixed(buildCommand(warm, [own])) },
     { name: 'warm, both', prepare: () => fixed(buildCommand(warm, both)) },
+    { name: 'warm, one, its layer new', prepare: () => fixed(otherLayerCommand(warm, [own], (epoch += 1))) },
     ...(dpkg === undefined
       ? []
       : [{ name: 'floor: dpkg-deb, tar, gzip -6', prepare: () => floorCommand(warm, closure) }]),
@@ -106,13 +116,14 @@ async function measureAll(directory: string, rounds: number): Promise<Measured> 
         ]),
   ]);
 
-  const [warmOne, warmBoth, floor] = warmRuns;
+  const [warmOne, warmBoth, warmNew, floor] = warmRuns;
   const [coldOne, coldBoth, cold] = coldRuns;
   const series = [...warmRuns, ...coldRuns];
-  const builds = [warmOne, warmBoth, coldOne, coldBoth].flatMap((row) => row?.memory ?? []);
+  const builds = [warmOne, warmBoth, warmNew, coldOne, coldBoth].flatMap((row) => row?.memory ?? []);
   const targets: Target[] = [
     { about: 'warm, one architecture', value: warmOne?.median ?? null, limit: limits.warm, unit: 's' },
     { about: 'warm / floor', value: ratio(warmOne, floor), limit: limits.floor, unit: 'x' },
+    { about: 'warm with a new layer / floor', value: ratio(warmNew, floor), limit: null, unit: 'x' },
     { about: 'warm: both / one', value: ratio(warmBoth, warmOne), limit: limits.both, unit: 'x' },
     { about: 'cold / mmdebstrap', value: ratio(coldOne, cold), limit: limits.peer, unit: 'x' },
     { about: 'cold: both / one', value: ratio(coldBoth, coldOne), limit: limits.both, unit: 'x' },
@@ -157,6 +168,8 @@ async function interleave(
     for (const { variant, runs } of series) {
       process.stderr.write(`${round}/${rounds} ${variant.name}\n`);
       const command = await variant.prepare();
+      // What the run before has left to write is not this run's business.
+      await measure({ argv: ['sync'], cwd: command.cwd }, undefined);
       runs.push(await measure(command, time));
       await variant.after?.(command.cwd);
       if (command.directory !== undefined) await rm(command.directory, { recursive: true, force: true });

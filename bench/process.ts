@@ -13,9 +13,16 @@ export interface Command {
 /** One whole process, from before its start to after its end. */
 export interface Run {
   readonly seconds: number;
-  /** Largest resident set of the process and of each of its children, bytes; undefined without time(1). */
-  readonly memory: number | undefined;
+  /** The kernel's account of the process and its children; undefined without time(1). */
+  readonly usage: Usage | undefined;
   readonly stdout: string;
+}
+
+export interface Usage {
+  /** Largest resident set of any of the processes, bytes. */
+  readonly memory: number;
+  /** Processor time of all of them together, seconds: what the other work of a busy machine changes little. */
+  readonly processor: number;
 }
 
 /** The path of a program on PATH, or undefined. */
@@ -34,15 +41,15 @@ export async function findProgram(name: string): Promise<string | undefined> {
 /**
  * Runs a command and measures it.
  *
- * @param time path of GNU time(1), which reads the kernel's own account of the memory
+ * @param time path of GNU time(1), which asks the kernel
  * @throws Error with the command's last lines on stderr when it fails
  */
 export async function measure(command: Command, time: string | undefined): Promise<Run> {
-  const report = join(command.cwd, '.memory');
+  const report = join(command.cwd, '.usage');
   const [program, ...parameters] =
     time === undefined
       ? command.argv
-      : ([time, '--quiet', '--format=%M', `--output=${report}`, ...command.argv] as const);
+      : ([time, '--quiet', '--format=%M %U %S', `--output=${report}`, ...command.argv] as const);
   const begin = process.hrtime.bigint();
   const { code, stdout, stderr } = await finished(program, parameters, command);
   const seconds = Number(process.hrtime.bigint() - begin) / 1e9;
@@ -50,8 +57,16 @@ export async function measure(command: Command, time: string | undefined): Promi
     const said = stderr.trim().split('\n').slice(-3).join('; ');
     throw new Error(`${command.argv.join(' ')} failed with exit code ${code ?? 'none'}: ${said}`);
   }
-  const kilobytes = time === undefined ? undefined : Number(await readFile(report, 'utf8'));
-  return { seconds, memory: kilobytes === undefined ? undefined : kilobytes * 1024, stdout };
+  return {
+    seconds,
+    usage: time === undefined ? undefined : parseUsage(await readFile(report, 'utf8')),
+    stdout,
+  };
+}
+
+function parseUsage(report: string): Usage {
+  const [kilobytes = NaN, user = NaN, system = NaN] = report.trim().split(' ').map(Number);
+  return { memory: kilobytes * 1024, processor: user + system };
 }
 
 function finished(

@@ -24,6 +24,12 @@ function commandOf(cwd: string, parameters: readonly string[]): Command {
   };
 }
 
+/** The same with a layer that the cache does not hold, because its files are dated otherwise. */
+export function otherLayerCommand(cwd: string, architectures: readonly string[], epoch: number): Command {
+  const { environment, ...command } = buildCommand(cwd, architectures);
+  return { ...command, environment: { ...environment, SOURCE_DATE_EPOCH: String(epoch) } };
+}
+
 /** The part of `plan --json` that is needed here. */
 interface PlanDocument {
   readonly images: readonly {

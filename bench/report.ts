@@ -13,30 +13,38 @@ export interface SeriesSummary {
   readonly median: number;
   readonly minimum: number;
   readonly maximum: number;
+  /** Processor seconds, the median. */
+  readonly processor: number | null;
   /** Bytes: the largest of all runs. */
   readonly memory: number | null;
 }
 
-/** One target: a measured value and the most that it may be. */
+/** A measured value and the most that it may be. */
 export interface Target {
   readonly about: string;
   /** Null when it could not be measured. */
   readonly value: number | null;
-  readonly limit: number;
+  /** Null when nothing is asked of it. */
+  readonly limit: number | null;
   readonly unit: 's' | 'x' | 'MB';
 }
 
 export function summarize({ name, runs }: Series): SeriesSummary {
-  const seconds = runs.map((run) => run.seconds).sort((a, b) => a - b);
-  const memory = runs.flatMap((run) => run.memory ?? []);
+  const seconds = ascending(runs.map((run) => run.seconds));
+  const usages = runs.flatMap((run) => run.usage ?? []);
   return {
     name,
     runs: runs.length,
     median: median(seconds),
     minimum: seconds[0] ?? NaN,
     maximum: seconds.at(-1) ?? NaN,
-    memory: memory.length === 0 ? null : Math.max(...memory),
+    processor: usages.length === 0 ? null : median(ascending(usages.map(({ processor }) => processor))),
+    memory: usages.length === 0 ? null : Math.max(...usages.map(({ memory }) => memory)),
   };
+}
+
+function ascending(values: readonly number[]): readonly number[] {
+  return [...values].sort((a, b) => a - b);
 }
 
 /** @param sorted ascending */
@@ -47,18 +55,19 @@ function median(sorted: readonly number[]): number {
 }
 
 export function isMet({ value, limit }: Target): boolean | null {
-  return value === null ? null : value <= limit;
+  return value === null || limit === null ? null : value <= limit;
 }
 
 export function textOfSeries(rows: readonly SeriesSummary[]): string {
   return table(
-    ['PROCESS', 'MEDIAN', 'MIN', 'MAX', 'RUNS', 'PEAK MEMORY'],
+    ['PROCESS', 'MEDIAN', 'MIN', 'MAX', 'RUNS', 'CPU', 'PEAK MEMORY'],
     rows.map((row) => [
       row.name,
       `${row.median.toFixed(2)} s`,
       `${row.minimum.toFixed(2)} s`,
       `${row.maximum.toFixed(2)} s`,
       String(row.runs),
+      row.processor === null ? '-' : `${row.processor.toFixed(2)} s`,
       row.memory === null ? '-' : `${megabytes(row.memory)} MB`,
     ]),
   );
@@ -69,9 +78,9 @@ export function textOfTargets(targets: readonly Target[]): string {
     ['RATIO OR LIMIT', 'VALUE', 'TARGET', ''],
     targets.map((target) => [
       target.about,
-      target.value === null ? '-' : shown(target.value, target.unit),
-      `<= ${shown(target.limit, target.unit)}`,
-      { true: 'met', false: 'MISSED', null: 'not measured' }[`${isMet(target)}`],
+      target.value === null ? 'not measured' : shown(target.value, target.unit),
+      target.limit === null ? '-' : `<= ${shown(target.limit, target.unit)}`,
+      { true: 'met', false: 'MISSED', null: '' }[`${isMet(target)}`],
     ]),
   );
 }

@@ -15,6 +15,9 @@ interface GlobalOptions {
   readonly debug?: boolean;
 }
 
+/** Of the commands that may use the lock file; `lock` itself never does. */
+const locked = ['--locked', 'use exactly the packages of the lock file, or fail'] as const;
+
 const interruption = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
@@ -47,6 +50,7 @@ function createProgram(): Command {
     .helpCommand(false);
 
   imageCommand(program, 'build', 'build the image and write it as an OCI layout and an oci-archive')
+    .option(...locked)
     .option('-o, --output <dir>', 'directory for the results', 'out')
     .addOption(
       new Option('--engine <engine>', 'what makes the image')
@@ -62,23 +66,21 @@ function createProgram(): Command {
       await build(definition, options, contextOf(options));
     });
 
-  imageCommand(
-    program,
-    'plan',
-    'show every file of the image with its size, owner and reason; write nothing',
-  ).action(async (definition: string, options: ImageOptions & GlobalOptions) => {
-    const { plan } = await import('./commands/plan.js');
-    await plan(definition, options, contextOf(options));
-  });
+  imageCommand(program, 'plan', 'show every file of the image with its size, owner and reason; write nothing')
+    .option(...locked)
+    .action(async (definition: string, options: ImageOptions & GlobalOptions) => {
+      const { plan } = await import('./commands/plan.js');
+      await plan(definition, options, contextOf(options));
+    });
 
   const why = program.command('why').description('show the chain from the server to one file of the image');
   why.argument('<path>', 'a path in the image, such as /usr/lib/x86_64-linux-gnu/libc.so.6');
-  imageOptions(why).action(
-    async (path: string, definition: string, options: ImageOptions & GlobalOptions) => {
+  imageOptions(why)
+    .option(...locked)
+    .action(async (path: string, definition: string, options: ImageOptions & GlobalOptions) => {
       const command = await import('./commands/why.js');
       await command.why(path, definition, options, contextOf(options));
-    },
-  );
+    });
 
   imageCommand(program, 'lock', 'choose the newest packages again and write the lock file').action(
     async (definition: string, options: ImageOptions & GlobalOptions) => {
@@ -99,7 +101,7 @@ function createProgram(): Command {
       await doctor(options, contextOf(options));
     });
 
-  const cache = program.command('cache').description('the store of downloaded packages');
+  const cache = program.command('cache').description('the store of downloaded packages').helpCommand(false);
   globalOptions(cache.command('clean').description('remove everything from the cache')).action(
     async (options: GlobalOptions) => {
       const { cleanCache } = await import('./commands/cache.js');
@@ -121,7 +123,6 @@ function imageOptions(command: Command): Command {
     .option('--suite <name>', 'release to use, such as trixie (default: the definition’s, or the host’s)')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
     .option('--lock-file <file>', 'lock file (default: beside the definition)')
-    .option('--locked', 'use exactly the packages of the lock file, or fail')
     .option('--offline', 'use the cache alone');
   return globalOptions(command);
 }

@@ -1,4 +1,5 @@
 import type { Context } from './context.js';
+import { pathFrom } from './path-from.js';
 import { requestOf, type ImageOptions } from './request.js';
 import { withPrepared } from './services.js';
 import { checkLockPlace, writeLock, type LockedPackage, type LockFile } from '../repository/lock.js';
@@ -27,7 +28,7 @@ export async function lock(definition: string, options: ImageOptions, context: C
     (change) => `${change.target}: ${change.package} ${change.from ?? '(new)'} -> ${change.to ?? '(gone)'}`,
   );
   context.print(
-    `${[...lines, `${request.lockFile}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} change${lines.length === 1 ? '' : 's'}`}`].join('\n')}\n`,
+    `${[...lines, `${pathFrom(context.cwd, request.lockFile)}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} change${lines.length === 1 ? '' : 's'}`}`].join('\n')}\n`,
   );
 }
 

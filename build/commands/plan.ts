@@ -4,7 +4,7 @@ import { withPrepared } from './services.js';
 import type { PreparedImage } from '../pipeline.js';
 import type { RootfsEntry } from '../rootfs/plan.js';
 import { describeReason, packageOf } from '../rootfs/reason.js';
-import { formatBytes } from '../support/format.js';
+import { formatBytes, printable } from '../support/format.js';
 
 /** `plan`: prints what the image would hold, and writes nothing but the cache. */
 export async function plan(definition: string, options: ImageOptions, context: Context): Promise<void> {
@@ -80,9 +80,10 @@ function modeOf(entry: RootfsEntry): string {
 /** What objects may load at run time by their own word; the definition's `dlopen` brings it into the image. */
 function notesOf(notes: PreparedImage['dlopenNotes']): string {
   if (notes.length === 0) return '';
-  const lines = notes.map(
-    ({ path, note }) =>
+  const lines = notes.map(({ path, note }) =>
+    printable(
       `  ${path}: ${note.sonames.join(' or ')} (${note.priority}${note.feature === undefined ? '' : `, ${note.feature}`})`,
+    ),
   );
   return `Said in .note.dlopen to be loaded at run time when it is there:\n${lines.join('\n')}\n`;
 }

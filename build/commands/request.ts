@@ -5,6 +5,7 @@ import type { ImageRequest, LockMode } from '../pipeline.js';
 import { pathFrom } from './path-from.js';
 import { parseArchitecture } from '../support/architecture.js';
 import { cannot } from '../support/errors.js';
+import { shownUrl } from '../support/url.js';
 
 /** The options that say which image: shared by build, plan, why and lock. */
 export interface ImageOptions {
@@ -32,12 +33,6 @@ export function requestOf(
   const lockFile = named
     ? resolve(context.cwd, `${name}.lock.yaml`)
     : file.replace(/(\.ya?ml)?$/, '.lock.yaml');
-  if (renew && options.locked === true) {
-    throw cannot('lock', definition, '--locked forbids to choose packages', {
-      hint: 'leave --locked out',
-      exitCode: 2,
-    });
-  }
   return {
     // As a user in this directory would write it: errors begin with it.
     definition: pathFrom(context.cwd, file),
@@ -82,7 +77,7 @@ function architecturesOf(list: string): ImageRequest['architectures'] {
 export function mirrorOf(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !['http:', 'https:', 'file:'].includes(url.protocol)) {
-    throw cannot('use', `mirror ${JSON.stringify(text)}`, 'it is no http, https or file URL', {
+    throw cannot('use', `mirror ${JSON.stringify(shownUrl(text))}`, 'it is no http, https or file URL', {
       hint: 'give the directory that holds dists/ and pool/, such as https://HOST/debian',
       exitCode: 2,
     });

@@ -6,6 +6,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['apt-get', 'apt'],
   ['ar', 'binutils'],
   ['buildah', 'buildah'],
+  ['catatonit', 'catatonit'],
   ['chown', 'coreutils'],
   ['cp', 'coreutils'],
   ['dhclient', 'isc-dhcp-client'],
@@ -24,10 +25,12 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['gpgv', 'gpgv'],
   ['gzip', 'gzip'],
   ['ip', 'iproute2'],
+  ['man', 'man-db'],
   ['mkfifo', 'coreutils'],
   ['mmdebstrap', 'mmdebstrap'],
   ['mount', 'mount'],
   ['newuidmap', 'uidmap'],
+  ['nsenter', 'util-linux'],
   ['objcopy', 'binutils'],
   ['openssl', 'openssl'],
   ['perl', 'perl-base'],
@@ -53,7 +56,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
 
 /** What those programs need beside them, on Debian only recommended or left to the administrator. */
 export const testSupport: readonly string[] = [
-  'catatonit', // podman run --init
+  'dnsmasq-base', // the libraries of dnsmasq, which docs/writing-a-definition.md unpacks and runs
   'fuse-overlayfs', // storage of rootless Podman and Buildah
   'golang-github-containers-image', // registries.conf of Podman, Buildah and Skopeo
   'libc6-dev', // gcc

@@ -20,6 +20,8 @@ export class Transfer {
   readonly #timeout: number;
   /** Bytes in the partial file. */
   #offset = 0;
+  /** Bytes that have been in it at most: only what goes beyond is progress. */
+  #furthest = 0;
   /** Bytes that the progress display counts. */
   #shown = 0;
   /** What named the version that the bytes so far are of (RFC 9110, 8.8), and where. */
@@ -78,7 +80,6 @@ export class Transfer {
   /** Appends the bytes. @throws TransportFailure when they are too many or too few */
   async write(bytes: AsyncIterable<Uint8Array>): Promise<void> {
     const { size } = this.expected;
-    const begin = this.#offset;
     let tooLong = false;
     try {
       const file = await open(this.#partial.path, 'a', 0o600).catch((error: unknown) => {
@@ -102,7 +103,7 @@ export class Transfer {
       const failure = networkFailure(error, this.#timeout);
       const { retry, hint } = failure;
       const where = `${failure.message} after ${this.#offset} of ${size} bytes`;
-      throw new TransportFailure(where, { retry, hint, cause: error, received: this.#offset - begin });
+      throw new TransportFailure(where, { retry, hint, cause: error, received: this.#progress() });
     }
     if (tooLong) {
       await this.startAgain();
@@ -111,7 +112,7 @@ export class Transfer {
     if (this.#offset < size) {
       throw new TransportFailure(`the transfer ended after ${this.#offset} of ${size} bytes`, {
         retry: true,
-        received: this.#offset - begin,
+        received: this.#progress(),
       });
     }
   }
@@ -136,6 +137,13 @@ export class Transfer {
     this.#offset = 0;
     this.#validator = undefined;
     this.#show();
+  }
+
+  /** Bytes since the last call that no attempt before had brought. */
+  #progress(): number {
+    const progress = Math.max(0, this.#offset - this.#furthest);
+    this.#furthest += progress;
+    return progress;
   }
 
   async #sizeNow(): Promise<number> {

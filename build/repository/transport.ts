@@ -36,7 +36,7 @@ export class TransportFailure extends Error {
   readonly hint: string | undefined;
   /** Milliseconds the server asked to wait. */
   readonly pause: number | undefined;
-  /** Bytes that came before it failed. */
+  /** Bytes that came before it failed, and that no attempt before had brought. */
   readonly received: number;
 
   constructor(message: string, options: FailureOptions) {

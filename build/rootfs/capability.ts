@@ -49,9 +49,10 @@ const names = [
  * Names, without CAP_, of the permitted and inheritable capabilities in a security.capability attribute:
  * `struct vfs_cap_data` of linux/capability.h, revisions 1 to 3, little-endian.
  *
+ * @param file names the file in the error
  * @throws ToolError for a value of another shape
  */
-export function capabilityNames(value: Buffer): readonly string[] {
+export function capabilityNames(value: Buffer, file: string): readonly string[] {
   const revision = value.length >= 4 ? value.readUInt8(3) : 0;
   const length = new Map([
     [1, 12],
@@ -59,7 +60,9 @@ export function capabilityNames(value: Buffer): readonly string[] {
     [3, 24],
   ]).get(revision);
   if (length === undefined || value.length !== length) {
-    throw cannot('read', 'a file capability', 'the attribute has an unknown form');
+    throw cannot('read', `the file capability of ${file}`, 'the attribute has an unknown form', {
+      hint: 'leave the file out of the definition',
+    });
   }
   const found: string[] = [];
   for (let word = 0; word < (revision === 1 ? 1 : 2); word += 1) {

@@ -2,6 +2,7 @@ import type { PackageContents } from '../package/contents.js';
 import type { FoundFile, PackageTree } from '../package/tree.js';
 import { compareBytes, comparePaths } from '../support/order.js';
 import { cannot } from '../support/errors.js';
+import { printable } from '../support/format.js';
 import { capabilityNames } from './capability.js';
 
 /** Why an entry is in the image. Every entry has exactly one reason. */
@@ -103,6 +104,8 @@ export function planRootfs(input: PlanInput): RootfsPlan {
         hint: 'correct the path in the definition, or add the package that ships it',
       });
     }
+    for (const name of [wanted.path, found.path, ...found.links.flatMap(({ path, target }) => [path, target])])
+      refuseOddName(name);
     for (const link of found.links) {
       if (link.owner !== undefined) owners.add(link.owner);
       draft.add({
@@ -127,7 +130,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
       owner: found.owner,
       reason: wanted.reason,
       size: found.entry.size,
-      capability: found.entry.kind === 'file' ? found.entry.capability : undefined,
+      capability: capabilityOf(found),
       read: () => found.owner.read(found.entry),
     });
   }
@@ -185,6 +188,9 @@ export function planRootfs(input: PlanInput): RootfsPlan {
   return { entries: draft.finish(), epoch: input.epoch, warnings: [] };
 }
 
+/** NAME_MAX (limits.h), bytes. */
+const longestName = 255;
+
 /** Collects entries, keeps the first reason of each, and adds the directories that lead to them. */
 class Draft {
   readonly #entries = new Map<string, RootfsEntry>();
@@ -229,6 +235,20 @@ class Draft {
   }
 }
 
+/** An extended attribute belongs to the file, whichever of its names is asked for. */
+function capabilityOf({ entry, owner }: FoundFile): Buffer | undefined {
+  const holder = entry.kind === 'file' ? entry : owner.entries.find(({ path }) => path === entry.target);
+  return holder?.kind === 'file' ? holder.capability : undefined;
+}
+
+/** A name is printed, written into the lock file and unpacked by others: it must mean the same everywhere. */
+function refuseOddName(path: string): void {
+  const object = `${path} in the image`;
+  if (printable(path) !== path) throw cannot('put', object, 'its name holds what cannot be printed');
+  if (path.split('/').some((part) => Buffer.byteLength(part) > longestName))
+    throw cannot('put', object, `its name is longer than the ${longestName} bytes that file systems take`);
+}
+
 function refuseDanger(found: FoundFile, declared: readonly string[]): void {
   const object = `/${found.path} of package ${found.owner.name} in the image`;
   if ((found.entry.mode & 0o6000) !== 0) {
@@ -241,8 +261,9 @@ function refuseDanger(found: FoundFile, declared: readonly string[]): void {
       },
     );
   }
-  if (found.entry.kind !== 'file' || found.entry.capability === undefined) return;
-  const undeclared = capabilityNames(found.entry.capability).filter((name) => !declared.includes(name));
+  const capability = capabilityOf(found);
+  if (capability === undefined) return;
+  const undeclared = capabilityNames(capability, `/${found.path}`).filter((name) => !declared.includes(name));
   if (undeclared.length > 0) {
     throw cannot(
       'put',

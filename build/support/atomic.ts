@@ -133,7 +133,7 @@ async function recoverDirectory(path: string): Promise<void> {
     if (temporaryFor(name) !== basename(path)) continue;
     const leftover = join(parent, name);
     const stats = await lstat(leftover).catch(() => undefined);
-    if (stats === undefined || !isLeftover(name, stats.mtimeMs)) continue;
+    if (stats === undefined || !isLeftover(name, stats)) continue;
     const missing = await lstat(path).then(
       () => false,
       (error: unknown) => isCode(error, 'ENOENT'),

@@ -32,11 +32,11 @@ export function defaultCacheDirectory(environment: Readonly<Record<string, strin
  */
 export async function prepareCacheDirectory(directory: string): Promise<string> {
   try {
-    await makeDirectories(directory);
+    await makeDirectories(directory, 0o700);
     const path = await realpath(directory);
     const stats = await stat(path);
-    const user = process.geteuid?.() ?? 0;
-    if ((user !== 0 && stats.uid !== user) || (stats.mode & 0o002) !== 0) {
+    // For root too: whoever owns the directory can exchange what has just been verified.
+    if (stats.uid !== (process.geteuid?.() ?? 0) || (stats.mode & 0o002) !== 0) {
       throw cannot('use', `the cache ${path}`, 'other users can write to it', {
         hint: 'set XDG_CACHE_HOME to a directory of your own',
       });
@@ -59,25 +59,4 @@ export async function requireTag(directory: string): Promise<void> {
   throw cannot('use', `the cache ${directory}`, `it is not empty, and no ${tagName} says that it is one`, {
     hint: 'set XDG_CACHE_HOME to another directory, or remove this one',
   });
-}
-
-/** `mkdir -p` with mode 0700. Node's own never returns where the kernel denies that an existing parent exists, as in /proc. */
-async function makeDirectories(path: string): Promise<void> {
-  try {
-    await makeDirectory(path);
-  } catch (error) {
-    if (!isCode(error, 'ENOENT') || dirname(path) === path) throw error;
-    await makeDirectories(dirname(path));
-    await makeDirectory(path);
-  }
-}
-
-/** Makes a directory that may exist already, with mode 0700 whatever the umask. */
-export async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { mode: 0o700 });
-    await chmod(path, 0o700);
-  } catch (error) {
-    if (!isCode(error, 'EEXIST')) throw error;
-  }
 }

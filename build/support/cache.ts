@@ -222,7 +222,7 @@ class DirectoryCache implements Cache {
       const owned = join(directory, name);
       if (temporaryFor(name) !== basename(free)) continue;
       const stats = await lstat(owned).catch(() => undefined);
-      if (stats !== undefined && isLeftover(name, stats.mtimeMs)) candidates.push(owned);
+      if (stats !== undefined && isLeftover(name, stats)) candidates.push(owned);
     }
     for (const candidate of candidates) {
       try {
@@ -262,7 +262,7 @@ class DirectoryCache implements Cache {
       for (const child of await readdir(path)) await this.#remove(join(path, child), child, freed);
       return;
     }
-    if (temporaryFor(name) !== undefined && !isLeftover(name, stats.mtimeMs)) return;
+    if (temporaryFor(name) !== undefined && !isLeftover(name, stats)) return;
     await rm(path, { force: true });
     freed.files += 1;
     freed.bytes += stats.size;

@@ -19,7 +19,7 @@ export class ToolError extends Error {
   constructor(message: string, options: ToolErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'ToolError';
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : oneLine(options.hint);
     this.exitCode = options.exitCode ?? 1;
     this.details = options.details ?? [];
   }

@@ -12,3 +12,9 @@ export function formatBytes(bytes: number): string {
   const text = unit > 0 && value < 9.95 ? value.toFixed(1) : String(Math.round(value));
   return `${text} ${units[unit] ?? ''}`;
 }
+
+/** Names come from archives: what could move the cursor or reorder text is shown as a question mark. */
+export function printable(text: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is being replaced
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '?');
+}

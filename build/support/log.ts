@@ -1,4 +1,4 @@
-import { formatBytes } from './format.js';
+import { formatBytes, printable } from './format.js';
 import { LiveLine, type TerminalStream, type Transferred } from './progress.js';
 
 /** What the program reports while it works. All of it goes to stderr; stdout carries the result alone. */
@@ -96,10 +96,4 @@ function wantsColour(
   const { FORCE_COLOR: force, NO_COLOR: no } = environment;
   if (force !== undefined && force !== '') return force !== '0' && force !== 'false';
   return isTerminal && (no === undefined || no === '');
-}
-
-/** Names come from archives: what could move the cursor or reorder text is shown as a question mark. */
-function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is being replaced
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '?');
 }

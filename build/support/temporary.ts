@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync, type Stats } from 'node:fs';
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -28,14 +28,13 @@ export function temporaryFor(name: string): string | undefined {
 }
 
 /**
- * Whether the process that made this temporary name is gone for good.
- *
- * @param touched modification time of the file, milliseconds since the epoch
+ * Whether this temporary name is ours and the process that made it is gone for good. What another user has put
+ * there is never ours: that user could lead its removal elsewhere.
  */
-export function isLeftover(name: string, touched: number): boolean {
+export function isLeftover(name: string, { uid, mtimeMs }: Pick<Stats, 'uid' | 'mtimeMs'>): boolean {
   const found = mark.exec(name);
-  if (found === null) return false;
-  if (found[1] !== system()) return Date.now() - touched > foreignAge;
+  if (found === null || uid !== (process.geteuid?.() ?? 0)) return false;
+  if (found[1] !== system()) return Date.now() - mtimeMs > foreignAge;
   return !isAlive(Number(found[2]));
 }
 
@@ -50,7 +49,7 @@ export async function removeLeftovers(directory: string, standIn?: string): Prom
     if (stoodFor === undefined || stoodFor !== (standIn ?? stoodFor)) continue;
     const path = join(directory, name);
     const stats = await lstat(path).catch(() => undefined);
-    if (stats === undefined || !isLeftover(name, stats.mtimeMs)) continue;
+    if (stats === undefined || !isLeftover(name, stats)) continue;
     await rm(path, { recursive: true, force: true }).catch(() => undefined);
   }
 }

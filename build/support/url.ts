@@ -7,10 +7,10 @@ export function tryUrl(text: string, base?: string): URL | undefined {
   }
 }
 
-/** A URL fit for messages: no password, and no query, which may hold a token. */
+/** A URL, or what was meant to be one, fit for messages: no password, and no query, which may hold a token. */
 export function shownUrl(address: string): string {
   const url = tryUrl(address);
-  if (url === undefined) return address.replace(/\/\/[^/]*@/, '//').replace(/[?#].*/s, '');
+  if (url === undefined) return address.replace(/[?#].*/s, '').replace(/^([a-z][a-z0-9+.-]*:)?(\/\/)?.*@/is, '$1$2');
   url.username = '';
   url.password = '';
   url.search = '';

@@ -305,7 +305,7 @@ describe.skipIf(!requireTools(...tinyTools))('the program', () => {
     expect(await mine.ok(['cache', 'clean'])).toBe(
       `${mine.cache}: removed ${full.length - 1} files, ${formatBytes(bytes - tag)}\n`,
     );
-    expect(mine.list('cache/dhcpd-scratch')).toEqual(['CACHEDIR.TAG']);
+    expect(mine.list('cache/dhcpd-scratch').filter((name) => !name.endsWith('/'))).toEqual(['CACHEDIR.TAG']);
     expect(JSON.parse(await mine.ok(['cache', 'clean', '--json']))).toEqual({
       directory: mine.cache,
       files: 0,

@@ -51,6 +51,12 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
   }
   const versionOf = async (name: string): Promise<string | undefined> =>
     (await parsed()).targets[0]?.packages.find((locked) => locked.name === name)?.version;
+  /** Takes one package out of the cache. */
+  const forget = async (name: string): Promise<void> => {
+    const { sha256 = '' } =
+      (await parsed()).targets[0]?.packages.find((locked) => locked.name === name) ?? {};
+    rmSync(join(place.cache, 'blobs/sha256', sha256.slice(0, 2), sha256.slice(2)));
+  };
   const publishNewer = (): Promise<void> =>
     archive.publish(tinySuite([...packages.filter(({ name }) => name !== 'tiny-server'), newer()]));
   const newer = (): PackageSpec => {
@@ -121,7 +127,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     await start();
     const text = lockFile();
     await publishNewer();
-    rmSync(place.cache, { recursive: true });
+    await forget('tiny-server');
     try {
       const gone = await refused(1, '--locked');
       expect(gone).toMatch(/^error: cannot fetch \S*tiny-server_1\.0-1_\S+: the server does not have it; /);
@@ -212,9 +218,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
 
     it('says what is missing', async () => {
       await start();
-      const [libc] = (await parsed()).targets[0]?.packages.filter(({ name }) => name === 'libc6') ?? [];
-      const hash = libc?.sha256 ?? '';
-      rmSync(join(place.cache, 'blobs/sha256', hash.slice(0, 2), hash.slice(2)));
+      await forget('libc6');
       const line = await refused(1, '--offline');
       expect(line).toMatch(/^error: cannot fetch libc6 2\.0-1: .*--offline.*; run it once without --offline/);
       rmSync(place.cache, { recursive: true });

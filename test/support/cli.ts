@@ -113,7 +113,7 @@ export class Place {
 
 /** Names of half-made things: what a run that ends, however it ends, must not leave for good. */
 export function temporaryNames(names: readonly string[]): readonly string[] {
-  return names.filter((name) => /\.(?:tmp|old)\/?$|(?:^|\/)partial\/./.test(name));
+  return names.filter((name) => /\.(?:tmp|old)\/?$/.test(name));
 }
 
 /** The lines of what has just failed, each checked to be what users are promised: plain, and no stack trace. */

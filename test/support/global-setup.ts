@@ -29,8 +29,8 @@ export default async function compileProgram(): Promise<void> {
   if (isComplete && statSync(program).mtimeMs >= newest) return;
 
   const { default: ts } = await import('typescript');
-  const { config } = ts.readConfigFile(join(checkout, 'tsconfig.build.json'), ts.sys.readFile.bind(ts.sys));
-  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, checkout);
+  const read = ts.readConfigFile(join(checkout, 'tsconfig.build.json'), ts.sys.readFile.bind(ts.sys));
+  const { options } = ts.parseJsonConfigFileContent(read.config, ts.sys, checkout);
   for (const path of sources) {
     const { outputText } = ts.transpileModule(readFileSync(join(checkout, 'build', path), 'utf8'), {
       compilerOptions: { ...options, module: ts.ModuleKind.ESNext },

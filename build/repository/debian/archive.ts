@@ -1,5 +1,5 @@
 import type { Architecture } from '../../support/architecture.js';
-import type { Cache } from '../../support/cache.js';
+import type { Cache, TemporaryBlob } from '../../support/cache.js';
 import { cannot, ToolError } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
 import { shownUrl } from '../../support/url.js';
@@ -7,7 +7,8 @@ import type { PackageContents } from '../../package/contents.js';
 import type { Fetcher } from '../fetch.js';
 import type { LockedPackage } from '../lock.js';
 import { debianArchitecture } from './layout.js';
-import { indexPackages, type IndexFile } from './packages.js';
+import { writeIndexFile, type IndexFile } from './index-file.js';
+import { indexPackages } from './packages.js';
 import { createProviderSearch, type ContentsFile } from './provider.js';
 import { fetchIndex, fetchRelease, type Release, type ReleaseFile } from './release.js';
 import { encodePath, type Source } from './sources.js';
@@ -29,6 +30,8 @@ export interface DebianArchive {
    * that owns the needing object, then from the root package; the Contents index answers for the rest.
    */
   provider(request: ProviderRequest): Promise<Provider | undefined>;
+  /** Removes the indexes from the disk; nothing can be found afterwards. */
+  close(): Promise<void>;
 }
 
 export interface ProviderRequest {
@@ -78,6 +81,8 @@ export interface ArchiveOptions {
   readonly release: string;
   readonly architecture: Architecture;
   readonly fetcher: Fetcher;
+  /** What has been fetched for other architectures of the same run. */
+  readonly releases?: Map<string, Promise<Release | undefined>>;
   readonly cache: Cache;
   /** Read the Releases as they were last accepted; the fetcher must be offline too. */
   readonly offline: boolean;
@@ -100,9 +105,7 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
   const debian = debianArchitecture(architecture);
   const suites = await readReleases(mergeSources(options.sources), debian, options);
   const parts = suites.flatMap((suite) => packagesParts(suite, debian, options.log));
-  const files = await Promise.all(parts.map((part) => readPackages(part, options)));
-  const index = indexPackages(files, debian);
-  if (files.length === 0) {
+  if (parts.length === 0) {
     throw cannot(
       'find',
       `packages of ${options.release} for ${debian}`,
@@ -113,6 +116,21 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
     );
   }
 
+  const temporaries: TemporaryBlob[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(temporaries.map((temporary) => temporary.discard()));
+  };
+  const files = await Promise.all(
+    parts.map(async (part) => {
+      const temporary = await options.cache.temporary();
+      temporaries.push(temporary);
+      return readPackages(part, temporary.path, options);
+    }),
+  ).catch(async (error: unknown) => {
+    await close();
+    throw error;
+  });
+  const index = indexPackages(files, debian);
   const opened = new Map<string, Promise<PackageContents>>();
   const open = (record: PackageRecord): Promise<PackageContents> => {
     let contents = opened.get(record.sha256);
@@ -152,6 +170,7 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
       return Promise.all(records.map((record) => open(record)));
     },
     provider: (request) => search.provider(request),
+    close,
   };
 }
 
@@ -179,7 +198,7 @@ function mergeSources(sources: readonly Source[]): readonly Source[] {
     if (known !== undefined && JSON.stringify(known.keyring) !== JSON.stringify(source.keyring)) {
       throw cannot(
         'use',
-        `${source.uri} ${source.suite}`,
+        `${shownUrl(source.uri)} ${source.suite}`,
         'two of its entries have different Signed-By values',
         {
           hint: `make ${known.configuredAt} and ${source.configuredAt} equal`,
@@ -208,7 +227,7 @@ async function readReleases(
   const results = await Promise.all(
     usable.map(async (source) => {
       try {
-        return { source, release: await fetchRelease(source, options), error: undefined };
+        return { source, release: await releaseOf(source, options), error: undefined };
       } catch (thrown) {
         const error = thrown instanceof Error ? thrown : new Error(String(thrown));
         return { source, release: undefined, error };
@@ -250,6 +269,14 @@ async function readReleases(
     }
   }
   return suites;
+}
+
+/** Every architecture of a run asks for the same Releases. */
+function releaseOf(source: Source, options: ArchiveOptions): Promise<Release | undefined> {
+  const key = JSON.stringify(source);
+  const release = options.releases?.get(key) ?? fetchRelease(source, options);
+  options.releases?.set(key, release);
+  return release;
 }
 
 /** A moving name such as `stable` may have come to mean another release than the one wanted. */
@@ -294,36 +321,18 @@ function packagesParts({ source, release }: OpenSuite, debian: string, log: Log)
   });
 }
 
-async function readPackages(part: PackagesPart, options: ArchiveOptions): Promise<IndexFile> {
+async function readPackages(
+  part: PackagesPart,
+  temporary: string,
+  options: ArchiveOptions,
+): Promise<IndexFile> {
   const { source, release, path, file, format, unpacked } = part;
   const url = shownUrl(release.base + path);
   const blob = await fetchIndex(release, source, path, file, options.fetcher);
   if (unpacked !== undefined && unpacked > packagesLimit)
     throw cannot('read', url, 'it is too large for an index');
   const chunks = options.decompressFile(blob, format, unpacked ?? packagesLimit);
-  return { bytes: await collect(chunks, unpacked, url), source, url };
-}
-
-/** One allocation when the size is known: indexes are large, and there may be several at a time. */
-async function collect(
-  chunks: AsyncIterable<Uint8Array>,
-  size: number | undefined,
-  url: string,
-): Promise<Buffer> {
-  if (size === undefined) {
-    const parts: Buffer[] = [];
-    for await (const chunk of chunks) parts.push(Buffer.from(chunk));
-    return Buffer.concat(parts);
-  }
-  const bytes = Buffer.allocUnsafeSlow(size);
-  let filled = 0;
-  for await (const chunk of chunks) {
-    if (filled + chunk.length > size) throw cannot('read', url, 'it is longer than its Release says');
-    bytes.set(chunk, filled);
-    filled += chunk.length;
-  }
-  if (filled < size) throw cannot('read', url, 'it is shorter than its Release says');
-  return bytes;
+  return writeIndexFile(chunks, { path: temporary, source, url, size: unpacked });
 }
 
 /** Contents indexes of the components; older archives have one for all components at the top. */

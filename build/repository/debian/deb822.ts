@@ -97,28 +97,30 @@ const newline = 0x0a;
  * Walks over a Packages index without making objects of its stanzas: searches the bytes for the Package field, which
  * comes first in every stanza of such an index.
  * @param visit gets the package's name and the offset of its stanza
+ * @param start where these bytes begin in the whole index, for errors
  * @throws ToolError when a stanza does not begin with its Package field
  */
 export function visitPackages(
   index: Buffer,
   where: string,
   visit: (name: string, offset: number) => void,
+  start = 0,
 ): void {
   const first = packageField.subarray(1);
-  let offset = index.subarray(0, first.length).equals(first) ? 0 : nextStanza(index, 0, where);
+  let offset = index.subarray(0, first.length).equals(first) ? 0 : nextStanza(index, 0, where, start);
   while (offset >= 0) {
     const from = offset + first.length;
     const end = index.indexOf(newline, from);
     visit(index.toString('latin1', from, end < 0 ? index.length : end), offset);
-    offset = nextStanza(index, end < 0 ? index.length : end, where);
+    offset = nextStanza(index, end < 0 ? index.length : end, where, start);
   }
 }
 
-function nextStanza(index: Buffer, from: number, where: string): number {
+function nextStanza(index: Buffer, from: number, where: string, start: number): number {
   const found = index.indexOf(packageField, from);
   if (found < 0) return -1;
   if (found > 0 && index[found - 1] !== newline) {
-    throw broken(where, `the stanza at byte ${found} does not begin with its Package field`);
+    throw broken(where, `the stanza at byte ${start + found} does not begin with its Package field`);
   }
   return found + 1;
 }

@@ -6,7 +6,7 @@ import {
   type DecompressFile,
   type OpenPackage,
 } from './archive.js';
-import { fetchRelease } from './release.js';
+import { fetchRelease, type Release } from './release.js';
 import { chooseSources, type ChosenSources } from './suites.js';
 import type { PackageContents } from '../../package/contents.js';
 import type { Architecture } from '../../support/architecture.js';
@@ -51,6 +51,8 @@ export interface OpenedPackage {
 export class DebianOrigin {
   readonly #options: OriginOptions;
   readonly #opened: Promise<PackageContents>[] = [];
+  readonly #archives: DebianArchive[] = [];
+  readonly #releases = new Map<string, Promise<Release | undefined>>();
   #apt: Promise<AptConfiguration | undefined> | undefined;
   #fetcher: Promise<Fetcher> | undefined;
   #chosen: Promise<ChosenSources> | undefined;
@@ -109,11 +111,12 @@ export class DebianOrigin {
   async archive(architecture: Architecture): Promise<DebianArchive> {
     const { cache, offline, log, now, openPackage, decompressFile } = this.#options;
     const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
-    return openArchive({
+    const archive = await openArchive({
       release,
       sources,
       architecture,
       fetcher,
+      releases: this.#releases,
       cache,
       offline,
       log,
@@ -121,6 +124,8 @@ export class DebianOrigin {
       decompressFile,
       openPackage: (path, sha256) => this.#keep(openPackage(path, sha256)),
     });
+    this.#archives.push(archive);
+    return archive;
   }
 
   /** Asks every suite for its Release, verified: whether the archive can be reached and trusted. */
@@ -149,8 +154,9 @@ export class DebianOrigin {
     return surveys.flat();
   }
 
-  /** Gives every opened package and every connection back. */
+  /** Gives every opened package, index and connection back. */
   async close(): Promise<void> {
+    await Promise.all(this.#archives.map((archive) => archive.close()));
     const opened = await Promise.allSettled(this.#opened);
     await Promise.all(
       opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value.close()] : [])),

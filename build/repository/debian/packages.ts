@@ -1,19 +1,12 @@
 import { cannot } from '../../support/errors.js';
 import { nearest } from '../../support/nearest.js';
 import { compareBytes } from '../../support/order.js';
-import { packageBefore, parseStanza, stanzaText, visitPackages, type Stanza } from './deb822.js';
+import { parseStanza, type Stanza } from './deb822.js';
+import type { IndexFile } from './index-file.js';
 import { archivePath } from './release.js';
 import type { Dependency, PackageRecord } from './archive.js';
 import type { Source } from './sources.js';
 import { compareVersions, isVersion } from './versions.js';
-
-/** One unpacked Packages index. */
-export interface IndexFile {
-  readonly bytes: Buffer;
-  readonly source: Source;
-  /** Names it in errors. */
-  readonly url: string;
-}
 
 /** The binary packages of all suites together. */
 export interface PackageIndex {
@@ -31,17 +24,15 @@ export interface IndexedPackage {
 
 /** @param files in the order of their sources @param architecture Debian's name */
 export function indexPackages(files: readonly IndexFile[], architecture: string): PackageIndex {
-  const offsets = files.map((file) => readOffsets(file));
   const found = new Map<string, IndexedPackage | undefined>();
-  let provided: readonly ProvidesField[] | undefined;
 
   function find(name: string): IndexedPackage | undefined {
     if (found.has(name)) return found.get(name);
     let best: IndexedPackage | undefined;
-    for (const [number, file] of files.entries()) {
-      for (const offset of list(offsets[number]?.get(name))) {
+    for (const file of files) {
+      for (const offset of file.offsets.get(name) ?? []) {
         const where = `${file.url} at ${name}`;
-        const stanza = parseStanza(stanzaText(file.bytes, offset), where);
+        const stanza = parseStanza(file.stanza(offset), where);
         // An index of one architecture may hold others, in archives that do not sort them apart.
         if (!['all', architecture].includes(stanza.get('Architecture') ?? '')) continue;
         const version = versionOf(stanza, where);
@@ -56,55 +47,16 @@ export function indexPackages(files: readonly IndexFile[], architecture: string)
   return {
     find,
     providing: (name) => {
-      provided ??= readProvides(files);
       // Searching the text first spares parsing thousands of fields for one name.
-      const owners = provided
+      const owners = files
+        .flatMap(({ provides }) => provides)
         .filter(({ value }) => value.includes(name))
         .filter(({ value }) => parseDepends(value).some((group) => group.some((one) => one.name === name)))
         .map(({ owner }) => owner);
       return [...new Set(owners)].sort(compareBytes);
     },
-    similar: (name) => similarNames(name, new Set(offsets.flatMap((file) => [...file.keys()]))),
+    similar: (name) => similarNames(name, new Set(files.flatMap(({ offsets }) => [...offsets.keys()]))),
   };
-}
-
-type Offsets = ReadonlyMap<string, number | readonly number[]>;
-
-function readOffsets({ bytes, url }: IndexFile): Offsets {
-  const offsets = new Map<string, number | number[]>();
-  visitPackages(bytes, url, (name, offset) => {
-    const known = offsets.get(name);
-    if (known === undefined) offsets.set(name, offset);
-    else if (typeof known === 'number') offsets.set(name, [known, offset]);
-    else known.push(offset);
-  });
-  return offsets;
-}
-
-function list(value: number | readonly number[] | undefined): readonly number[] {
-  return value === undefined ? [] : typeof value === 'number' ? [value] : value;
-}
-
-const providesField = Buffer.from('\nProvides: ');
-
-interface ProvidesField {
-  /** What stands in it, as written. */
-  readonly value: string;
-  readonly owner: string;
-}
-
-/** Scans the bytes for Provides fields: few stanzas have one, and only walks over dependencies ask. */
-function readProvides(files: readonly IndexFile[]): readonly ProvidesField[] {
-  const fields: ProvidesField[] = [];
-  for (const { bytes } of files) {
-    for (let at = bytes.indexOf(providesField); at >= 0; at = bytes.indexOf(providesField, at + 1)) {
-      const end = bytes.indexOf(0x0a, at + 1);
-      const value = bytes.toString('latin1', at + providesField.length, end < 0 ? bytes.length : end);
-      const owner = packageBefore(bytes, at);
-      if (owner !== undefined) fields.push({ value, owner });
-    }
-  }
-  return fields;
 }
 
 const similarLimit = 5;

@@ -1,4 +1,5 @@
 import { cannot } from '../../support/errors.js';
+import { shownUrl } from '../../support/url.js';
 import type { ExpectedBlob, Fetcher } from '../fetch.js';
 import { parseStanza } from './deb822.js';
 import { fetchSignedRelease, type ReleaseContext } from './signed-release.js';
@@ -45,6 +46,10 @@ export async function fetchRelease(source: Source, context: ReleaseContext): Pro
     checkSuite(release, source, url);
     checkDates(release, source.checks, url, context);
     await refuseOlder(release, source, url, context);
+  } else if ((await newestSeen(source, context)) !== undefined) {
+    throw cannot('find', `the suite ${source.suite}`, `${shownUrl(source.uri)} had it before`, {
+      hint: 'try later, or use another mirror; if it was removed on purpose, empty the cache',
+    });
   }
   await remember();
   return release;
@@ -174,18 +179,28 @@ async function refuseOlder(
   release: Release,
   source: Source,
   url: string,
-  { cache }: ReleaseContext,
+  context: ReleaseContext,
 ): Promise<void> {
-  const key = `${source.uri} ${source.suite}`;
-  const record = await cache.readRecord('release', key);
-  const newest = record === undefined ? undefined : recordedDate(record);
+  const newest = await newestSeen(source, context);
   if (newest !== undefined && release.date < newest) {
     throw cannot('use', url, `it is dated ${iso(release.date)}, but one of ${iso(newest)} has been seen`, {
       hint: 'the mirror is behind: try later, or use another; if it was set back on purpose, empty the cache',
     });
   }
-  if (newest !== release.date)
-    await cache.writeRecord('release', key, JSON.stringify({ date: iso(release.date) }));
+  // Where dates are not checked, one in the future must not outlive its Release and lock everything later out.
+  const seen = Math.min(release.date, context.now.getTime());
+  if (newest === undefined || newest < seen)
+    await context.cache.writeRecord('release', recordKey(source), JSON.stringify({ date: iso(seen) }));
+}
+
+async function newestSeen(source: Source, { cache }: ReleaseContext): Promise<number | undefined> {
+  const record = await cache.readRecord('release', recordKey(source));
+  return record === undefined ? undefined : recordedDate(record);
+}
+
+/** Without the password, which has no place in the cache and may change. */
+function recordKey({ uri, suite }: Source): string {
+  return `${shownUrl(uri)} ${suite}`;
 }
 
 function recordedDate(record: string): number | undefined {

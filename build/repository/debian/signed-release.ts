@@ -45,7 +45,7 @@ export async function fetchSignedRelease(
     });
   }
   const { cache, offline } = context;
-  const remembered = offline ? recall(await cache.readRecord('release-files', base)) : undefined;
+  const remembered = offline ? recall(await cache.readRecord('release-files', shownUrl(base))) : undefined;
   const documents = remembered ?? (await fetchDocuments(base, context.fetcher));
   const url = shownUrl(base + (documents.has('InRelease') ? 'InRelease' : 'Release'));
   return {
@@ -54,7 +54,7 @@ export async function fetchSignedRelease(
     remember: async () => {
       if (remembered !== undefined) return;
       const files = [...documents].map(([name, bytes]) => [name, bytes.toString('base64')]);
-      await cache.writeRecord('release-files', base, JSON.stringify(files));
+      await cache.writeRecord('release-files', shownUrl(base), JSON.stringify(files));
     },
   };
 }

@@ -206,11 +206,11 @@ export function isSuite(text: string): boolean {
  */
 export function archiveUri(written: string, where: string, log: Log): string | undefined {
   const method = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(written)?.[1]?.toLowerCase();
-  if (method === undefined) throw malformed(where, `${JSON.stringify(written)} is not a URI`);
+  if (method === undefined) throw malformed(where, `${JSON.stringify(shownUrl(written))} is not a URI`);
   if (method === 'cdrom') return undefined;
   if (method === 'file' || method === 'copy') {
     const path = written.slice(method.length + 1).replace(/^\/\/(?=\/)/, '');
-    if (!path.startsWith('/')) throw malformed(where, `${JSON.stringify(written)} names no absolute path`);
+    if (!path.startsWith('/')) throw malformed(where, `${JSON.stringify(shownUrl(written))} names no absolute path`);
     return `file://${encodePath(path.replace(/\/*$/, '/').replace(/^\/+/, '/'))}`;
   }
   if (method !== 'http' && method !== 'https') {
@@ -219,7 +219,7 @@ export function archiveUri(written: string, where: string, log: Log): string | u
   }
   const url = URL.canParse(written) ? new URL(written) : undefined;
   if (url === undefined || url.search !== '' || url.hash !== '') {
-    throw malformed(where, `${JSON.stringify(written)} is not a URI of an archive`);
+    throw malformed(where, `${JSON.stringify(shownUrl(written))} is not a URI of an archive`);
   }
   return url.href.replace(/\/*$/, '/');
 }
