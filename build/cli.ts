@@ -5,7 +5,7 @@ import type { Context } from './commands/context.js';
 import type { DoctorOptions } from './commands/doctor.js';
 import type { BuildOptions } from './commands/build.js';
 import type { ImageOptions } from './commands/request.js';
-import { hintOf, reasonOf, ToolError } from './support/errors.js';
+import { cannot, hintOf, reasonOf, ToolError } from './support/errors.js';
 import { createLog } from './support/log.js';
 import { version } from './support/version.js';
 
@@ -30,8 +30,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // The reader of a pipe, such as head, has gone: nothing is left to say.
   if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  process.exitCode = report(cannot('write', 'standard output', reasonOf(error), { cause: error }));
 });
+// Nobody can be told, but the work and its exit code stay.
+process.stderr.on('error', () => undefined);
 
 try {
   await createProgram().parseAsync();
@@ -145,12 +147,24 @@ function contextOf(options: GlobalOptions): Context {
       process.stdout.write(text);
     },
     environment: process.env,
-    cwd: process.cwd(),
+    cwd: currentDirectory(),
     hostArchitecture: process.arch,
     packageDirectory: fileURLToPath(new URL('..', import.meta.url)),
     signal: interruption.signal,
     now: new Date(),
   };
+}
+
+function currentDirectory(): string {
+  try {
+    return process.cwd();
+  } catch (error) {
+    throw cannot('find', 'the current directory', reasonOf(error), {
+      cause: error,
+      hint: 'change to one that exists',
+      exitCode: 2,
+    });
+  }
 }
 
 /** Prints one line for the user and gives the exit code: 2 for usage and definitions, 1 for failed work. */

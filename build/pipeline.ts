@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { loadDefinition } from './definition/load.js';
 import type { FamilyPackage, ImageDefinition } from './definition/definition.js';
@@ -8,6 +7,7 @@ import { createBuildahEngine } from './image/buildah.js';
 import { imageConfig } from './image/describe.js';
 import type { BuiltImage, ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
 import { createOciEngine } from './image/oci.js';
+import { imageReference } from './image/reference.js';
 import { dpkgStatusFiles } from './inventory/scanner-files.js';
 import type { PackageContents } from './package/contents.js';
 import { openDeb } from './package/deb.js';
@@ -38,6 +38,7 @@ import { describeReason, rankOfReason } from './rootfs/reason.js';
 import type { Architecture } from './support/architecture.js';
 import { cannotWrite } from './support/atomic.js';
 import type { Cache } from './support/cache.js';
+import { makeDirectories } from './support/directories.js';
 import { cannot, reasonOf } from './support/errors.js';
 import type { Exec } from './support/exec.js';
 import type { Log } from './support/log.js';
@@ -161,13 +162,14 @@ export async function buildImages(
   services: Services,
   target: BuildTarget,
 ): Promise<BuildOutcome> {
+  const reference = target.reference === undefined ? undefined : imageReference(target.reference);
   const prepared = await prepareImages(request, services);
   try {
     const { definition, images, lock } = prepared;
     const writesLock = lock.changed && request.mode !== 'locked';
     // A place that cannot be written to is told before the work, and before a new image replaces the old one.
     if (writesLock) await checkLockPlace(request.lockFile);
-    await mkdir(target.directory, { recursive: true }).catch((error: unknown) => {
+    await makeDirectories(target.directory).catch((error: unknown) => {
       throw cannotWrite(target.directory, error);
     });
     const inputs = await allOf(
@@ -180,7 +182,7 @@ export async function buildImages(
     services.signal.throwIfAborted();
     const image = await engineOf(target.engine, services).build(inputs, {
       name: definition.name,
-      reference: target.reference ?? `localhost/${definition.name}:latest`,
+      reference: reference ?? `localhost/${definition.name}:latest`,
       directory: target.directory,
       signal: services.signal,
     });

@@ -5,6 +5,7 @@ import { servicesOf } from './services.js';
 import { pathFrom } from './path-from.js';
 import { buildImages, type BuildOutcome } from '../pipeline.js';
 import type { Compression } from '../rootfs/layer.js';
+import { quoteCommand } from '../support/exec.js';
 import { formatBytes } from '../support/format.js';
 
 export interface BuildOptions extends ImageOptions {
@@ -57,7 +58,7 @@ function textOf({ image, images, lockFile, lockChanged }: BuildOutcome, cwd: str
   lines.push(`layout   ${pathFrom(cwd, image.layout)}`, `archive  ${archive}`);
   lines.push(
     `lock     ${pathFrom(cwd, lockFile)}${lockChanged ? ' (written)' : ''}`,
-    `load it  podman load -i ${archive}`,
+    `load it  ${quoteCommand(['podman', 'load', '-i', archive])}`,
   );
   return `${lines.join('\n')}\n`;
 }

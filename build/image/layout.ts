@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
@@ -61,6 +61,7 @@ export async function publish(
   const layout = join(target.directory, `${target.name}.oci`);
   const archive = `${layout}.tar`;
   await refuseDirectory(archive);
+  await refuseForeign(layout);
   await replaceDirectory(layout, (aside) => writeLayout(aside, files));
   stopIfAborted(target);
   const created = Math.max(...images.map((image) => image.config.created));
@@ -73,6 +74,15 @@ async function refuseDirectory(archive: string): Promise<void> {
   const stats = await lstat(archive).catch(() => undefined);
   if (stats?.isDirectory() !== true) return;
   throw cannot('write', archive, 'it is a directory', {
+    hint: 'move it away, or choose another place with --output',
+  });
+}
+
+/** Only what looks like a layout is replaced: a directory of the user's own may have the name by chance. */
+async function refuseForeign(layout: string): Promise<void> {
+  const names: readonly string[] = await readdir(layout).catch(() => []);
+  if (names.length === 0 || names.includes('oci-layout')) return;
+  throw cannot('write', layout, 'it is a directory of something else', {
     hint: 'move it away, or choose another place with --output',
   });
 }

@@ -61,7 +61,7 @@ function targetOf(reader: Reader, node: Yaml.Node): LockedTarget {
   reader.sorted(packages, 'packages', ({ name }) => name);
   return {
     family: reader.choice(fields('family'), 'family', families),
-    release: reader.text(fields('release'), 'release', word),
+    release: reader.text(fields('release'), 'release', releaseText),
     architecture: reader.choice(fields('architecture'), 'architecture', architectures),
     packages: packages.map(({ value }) => value),
   };
@@ -109,14 +109,21 @@ const versionText: Rule = {
   test: (text) => /^[A-Za-z0-9][A-Za-z0-9.+~:^_-]*$/.test(text),
   words: 'a package version',
 };
+const releaseText: Rule = {
+  test: (text) => /^[0-9A-Za-z._+~:-]+$/.test(text) && text !== '..',
+  words: 'the name of a release',
+};
+/** What sources.list(5) may name: a flat archive's suite ends with a slash. */
 const suiteText: Rule = {
-  test: (text) => /^[A-Za-z0-9][A-Za-z0-9+._-]*(?:\/[A-Za-z0-9+_-][A-Za-z0-9+._-]*)*$/.test(text),
+  test: (text) =>
+    /^[0-9A-Za-z._+~:-]+(?:\/[0-9A-Za-z._+~:-]+)*\/?$/.test(text) && !text.split('/').includes('..'),
   words: 'the name of a suite',
 };
 /** It is appended to the archive's base URL, so nothing may lead out of there: no scheme, no query, no `..`. */
 const relativePath: Rule = {
   test: (text) =>
-    /^[A-Za-z0-9+._~%:=@,/-]+$/.test(text) &&
+    /^[!-~\u00a0-\uffff]+$/.test(text) &&
+    !/[\\?#]/.test(text) &&
     !/^[A-Za-z][A-Za-z0-9+.-]*:/.test(text) &&
     text.split('/').every((part) => part !== '' && !/^(?:\.|%2e)(?:\.|%2e)?$/i.test(part)),
   words: 'a path below the archive, without scheme and ..',

@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
-import { access, readFile } from 'node:fs/promises';
+import { access, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import type { Family } from '../definition/definition.js';
 import type { Architecture } from '../support/architecture.js';
 import { isCode, writeFileAtomically } from '../support/atomic.js';
-import { cannot, reasonOf } from '../support/errors.js';
+import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { compareBytes } from '../support/order.js';
 
 /** One package, named exactly enough to fetch and prove it again. */
@@ -50,19 +50,33 @@ export interface LockFile {
  * @throws ToolError `cannot read lock file FILE:LINE:COLUMN: reason` with exit code 2
  */
 export async function readLock(path: string): Promise<LockFile | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if (isCode(error, 'ENOENT')) return undefined;
-    throw cannot('read', `lock file ${path}`, reasonOf(error), {
-      cause: error,
-      hint: elsewhere,
-      exitCode: 2,
-    });
-  }
+  const text = await readBounded(path);
+  if (text === undefined) return undefined;
   const [yaml, { parseLock }] = await Promise.all([import('yaml'), import('./lock-document.js')]);
   return parseLock(text, path, yaml);
+}
+
+/** Bytes; an image of a hundred packages for every architecture has a tenth of it. */
+const largestFile = 4 * 1024 ** 2;
+
+async function readBounded(path: string): Promise<string | undefined> {
+  const fail = (reason: string, cause?: unknown): ToolError =>
+    cannot('read', `lock file ${path}`, reason, { cause, hint: elsewhere, exitCode: 2 });
+  try {
+    // Without O_NONBLOCK a named pipe would be waited for, before it can be refused.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const stats = await file.stat();
+      if (!stats.isFile()) throw fail(stats.isDirectory() ? 'it is a directory' : 'it is no regular file');
+      if (stats.size > largestFile) throw fail(`it is larger than ${largestFile / 1024 ** 2} MiB`);
+      return await file.readFile('utf8');
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return undefined;
+    throw error instanceof ToolError ? error : fail(reasonOf(error), error);
+  }
 }
 
 const elsewhere = 'choose another one with --lock-file FILE';

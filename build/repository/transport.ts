@@ -238,13 +238,18 @@ async function* chunksOf(stream: Readable): AsyncIterable<Uint8Array> {
   }
 }
 
+/** Opens the file when the first chunk is asked for: before, nobody would listen to an error of the stream. */
+async function* fileChunks(path: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+  yield* chunksOf(createReadStream(path, { signal }));
+}
+
 async function openFile(url: URL, signal: AbortSignal): Promise<Answer> {
   try {
     const path = localPath(url);
     const stats = await stat(path);
     // Opening a FIFO would wait for its writer.
     if (!stats.isFile()) throw new TransportFailure('it is not a regular file', { retry: false });
-    return fileAnswer(200, stats.size, () => chunksOf(createReadStream(path, { signal })));
+    return fileAnswer(200, stats.size, () => fileChunks(path, signal));
   } catch (error) {
     if (error instanceof TransportFailure) throw error;
     if (isCode(error, 'ENOENT', 'ENOTDIR')) return fileAnswer(404, 0, () => chunksOf(Readable.from([])));

@@ -104,7 +104,11 @@ export function planRootfs(input: PlanInput): RootfsPlan {
         hint: 'correct the path in the definition, or add the package that ships it',
       });
     }
-    for (const name of [wanted.path, found.path, ...found.links.flatMap(({ path, target }) => [path, target])])
+    for (const name of [
+      wanted.path,
+      found.path,
+      ...found.links.flatMap(({ path, target }) => [path, target]),
+    ])
       refuseOddName(name);
     for (const link of found.links) {
       if (link.owner !== undefined) owners.add(link.owner);
@@ -260,6 +264,11 @@ function refuseDanger(found: FoundFile, declared: readonly string[]): void {
         hint: 'leave the file out of the definition, or take a package that does not need it',
       },
     );
+  }
+  if ((found.entry.mode & 0o002) !== 0) {
+    throw cannot('put', object, 'everybody may write to it, the service too', {
+      hint: 'leave the file out of the definition',
+    });
   }
   const capability = capabilityOf(found);
   if (capability === undefined) return;

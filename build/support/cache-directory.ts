@@ -1,7 +1,8 @@
-import { chmod, lstat, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join } from 'node:path';
+import { lstat, readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
 
-import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
+import { cannotWrite, writeFileAtomically } from './atomic.js';
+import { makeDirectories } from './directories.js';
 import { cannot } from './errors.js';
 import { temporaryFor } from './temporary.js';
 

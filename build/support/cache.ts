@@ -5,7 +5,8 @@ import { lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { cannotWrite, isCode, writeFileAtomically } from './atomic.js';
-import { makeDirectory, prepareCacheDirectory, requireTag } from './cache-directory.js';
+import { prepareCacheDirectory, requireTag } from './cache-directory.js';
+import { makeDirectory } from './directories.js';
 import { cannot, reasonOf, ToolError } from './errors.js';
 import { isLeftover, removeLeftovers, temporaryFor, temporaryPath } from './temporary.js';
 
@@ -249,7 +250,7 @@ class DirectoryCache implements Cache {
     let path = this.directory;
     for (const component of components) {
       path = join(path, component);
-      await makeDirectory(path).catch((error: unknown) => {
+      await makeDirectory(path, 0o700).catch((error: unknown) => {
         throw cannotWrite(`to the cache ${this.directory}`, error);
       });
     }

@@ -1,16 +1,21 @@
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { mirrorOf } from '../../build/commands/request.js';
 import { openArchive } from '../../build/repository/debian/archive.js';
 import { fetchRelease } from '../../build/repository/debian/release.js';
+import { verifyClearSigned } from '../../build/repository/debian/signature.js';
 import { archiveUri, parseList } from '../../build/repository/debian/sources.js';
 import { plainDefaults } from '../../build/repository/debian/apt-config.js';
 import { createFetcher } from '../../build/repository/fetch.js';
+import { Transport } from '../../build/repository/transport.js';
 import { openCache, type Cache } from '../../build/support/cache.js';
 import { silentLog } from '../../build/support/log.js';
 import { shownUrl } from '../../build/support/url.js';
@@ -18,6 +23,7 @@ import { makeOpening, sourceOf } from '../repository/debian/opening.js';
 import {
   debianArchiveTools,
   makeArchive,
+  makeKeys,
   type ArchiveServer,
   type TestArchive,
 } from '../support/debian-archive.js';
@@ -66,6 +72,21 @@ describe('a mirror that breaks off every time', () => {
     );
     await fetcher.close();
     expect(requests).toBeLessThanOrEqual(6);
+  });
+});
+
+describe('a file of this machine', () => {
+  it('does not crash the program when it is interrupted before its bytes are asked for', async () => {
+    const file = join(directory, 'file');
+    writeFileSync(file, 'bytes');
+    const controller = new AbortController();
+    const { signal } = controller;
+    const transport = new Transport({ environment: {}, proxies: {}, signal, timeout: 1000 });
+    const bytes = (await transport.open(pathToFileURL(file).href, {})).bytes();
+    controller.abort(new Error('stopped'));
+    // An error event that nobody listens to would end the process here.
+    await sleep(20);
+    await expect(bytes[Symbol.asyncIterator]().next()).rejects.toThrow(/abort/);
   });
 });
 
@@ -153,16 +174,47 @@ describe.skipIf(!requireTools(...debianArchiveTools))('a mirror of a signed arch
   });
 
   it('cannot lock the user out with a date in the future where dates are not checked', async () => {
-    await archive.publish({ name: 'odd', packages: [], date: new Date(Date.now() + 1000 * day) });
+    await archive.publish({
+      name: 'odd',
+      packages: [{ name: 'hello', version: '1' }],
+      date: new Date(Date.now() + 1000 * day),
+    });
     const checks = { ...plainDefaults.checks, date: false, validUntil: false };
     const lax = sourceOf(server.url, 'odd', archive.keyring, { checks });
     const one = context();
     expect(await fetchRelease(lax, one)).toBeDefined();
     // The administrator repairs the archive, and the configuration.
-    await archive.publish({ name: 'odd', packages: [] });
+    await archive.publish({ name: 'odd', packages: [{ name: 'hello', version: '1' }] });
     const strict = sourceOf(server.url, 'odd', archive.keyring);
     expect(await fetchRelease(strict, { ...one, now: new Date(Date.now() + day) })).toBeDefined();
     await one.fetcher.close();
+  });
+
+  it('cannot use a signature longer than it is meant for', async () => {
+    const keys = await makeKeys();
+    try {
+      const key = await keys.make('short');
+      const file = join(directory, 'key.gpg');
+      writeFileSync(file, key.publicKey);
+      const sign = (...more: readonly string[]) =>
+        execFileSync(
+          'gpg',
+          ['--homedir', keys.home, '--batch', '-u', key.fingerprint, ...more, '--clearsign'],
+          { input: 'Suite: test\n', stdio: ['pipe', 'pipe', 'ignore'] },
+        );
+      const verification = {
+        url: 'x',
+        keyring: { files: [file], blocks: [], fingerprints: [] },
+        now: new Date(Date.now() + 2 * day),
+        log: silentLog,
+      };
+      expect(await verifyClearSigned(sign(), verification)).toContain('Suite: test');
+      const short = sign('--default-sig-expire', '1d');
+      await expect(verifyClearSigned(short, verification)).rejects.toThrow('its signature has expired');
+      expect(await verifyClearSigned(short, { ...verification, now: new Date() })).toContain('Suite');
+    } finally {
+      await keys.remove();
+    }
   });
 
   it('has its password kept out of the cache', async () => {

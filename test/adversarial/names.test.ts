@@ -14,7 +14,17 @@ import { debOf, sha256Of } from '../support/deb.js';
 import { makeArchive } from '../support/debian-archive.js';
 import { buildProgram } from '../support/elf-compile.js';
 import { requireTools } from '../support/tools.js';
-import type { TarSpec } from '../support/tar-builder.js';
+import { gnuLong, type TarSpec } from '../support/tar-builder.js';
+
+/** With the headers that long names need. */
+function long(spec: TarSpec): (TarSpec | Buffer)[] {
+  const { name, linkName = '' } = spec;
+  return [
+    gnuLong('L', String(name)),
+    ...(linkName === '' ? [] : [gnuLong('K', String(linkName))]),
+    { ...spec, name: 'short', ...(linkName === '' ? {} : { linkName: 'short' }) },
+  ];
+}
 
 describe('a name of a package', () => {
   let directory: string;
@@ -28,7 +38,7 @@ describe('a name of a package', () => {
   });
 
   async function planOf(path: string, ...members: readonly TarSpec[]): Promise<RootfsPlan> {
-    const bytes = debOf(members);
+    const bytes = debOf(members.flatMap(long));
     const file = join(directory, 'package.deb');
     writeFileSync(file, bytes);
     const tree = createPackageTree(new Map());
@@ -65,6 +75,13 @@ describe('a name of a package', () => {
     await expect(planOf(`/${name}`, { name: 'f' }, link)).rejects.toThrow(refused);
     const says = { name: 'l', type: '2', linkName: `${name}/../f` };
     await expect(planOf('/l', { name: `${name}/`, type: '5' }, { name: 'f' }, says)).rejects.toThrow(refused);
+  });
+
+  it('is of no use when everybody may write to the file', async () => {
+    const file = { name: 'usr/lib/x', mode: 0o666 };
+    await expect(planOf('/usr/lib/x', file)).rejects.toThrow(
+      'cannot put /usr/lib/x of package sample in the image: everybody may write to it',
+    );
   });
 
   it('that is only odd comes into the image', async () => {

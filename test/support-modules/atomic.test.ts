@@ -235,18 +235,22 @@ describe('replaceDirectory', () => {
 
 describe('temporary names', () => {
   it('tell whose they are', async () => {
+    const touched = (mtimeMs: number) => ({ mtimeMs, uid: process.geteuid?.() ?? 0 });
     const mine = temporaryPath('/some/dir/na.me');
     const name = mine.slice('/some/dir/'.length);
     expect(temporaryFor(name)).toBe('na.me');
     expect(temporaryFor('na.me')).toBeUndefined();
     expect(temporaryFor('.name.tmp')).toBeUndefined();
-    expect(isLeftover(name, 0)).toBe(false);
-    expect(isLeftover(name.replace(/-[0-9]+-/, '-1-'), 0)).toBe(false); // init lives
-    expect(isLeftover(name.replace(/-[0-9]+-/, '-4194305-'), Date.now())).toBe(true);
+    expect(isLeftover(name, touched(0))).toBe(false);
+    expect(isLeftover(name.replace(/-[0-9]+-/, '-1-'), touched(0))).toBe(false); // init lives
+    expect(isLeftover(name.replace(/-[0-9]+-/, '-4194305-'), touched(Date.now()))).toBe(true);
     const foreign = name.replace(/\.[0-9a-f]{8}-/, '.00000000-');
-    expect(isLeftover(foreign, Date.now() - 3_600_000)).toBe(false);
-    expect(isLeftover(foreign, Date.now() - 90_000_000)).toBe(true);
-    expect(isLeftover('file', 0)).toBe(false);
+    expect(isLeftover(foreign, touched(Date.now() - 3_600_000))).toBe(false);
+    expect(isLeftover(foreign, touched(Date.now() - 90_000_000))).toBe(true);
+    // Another user's are never ours to remove.
+    const dead = name.replace(/-[0-9]+-/, '-4194305-');
+    expect(isLeftover(dead, { mtimeMs: 0, uid: (process.geteuid?.() ?? 0) + 1 })).toBe(false);
+    expect(isLeftover('file', touched(0))).toBe(false);
     await removeLeftovers(join(directory, 'none'));
   });
 

@@ -6,6 +6,7 @@ import { shownUrl } from '../../support/url.js';
 import type { PackageContents } from '../../package/contents.js';
 import type { Fetcher } from '../fetch.js';
 import type { LockedPackage } from '../lock.js';
+import { checkIdentity } from './identity.js';
 import { debianArchitecture } from './layout.js';
 import { writeIndexFile, type IndexFile } from './index-file.js';
 import { indexPackages } from './packages.js';
@@ -143,7 +144,11 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
           size: record.size,
           label: `${record.name} ${record.version}`,
         })
-        .then((path) => openPackage(path, record.sha256));
+        .then(async (path) => {
+          const file = await openPackage(path, record.sha256);
+          checkIdentity(file, record);
+          return file;
+        });
       opened.set(record.sha256, contents);
     }
     return contents;

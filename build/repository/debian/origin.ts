@@ -6,6 +6,7 @@ import {
   type DecompressFile,
   type OpenPackage,
 } from './archive.js';
+import { checkIdentity } from './identity.js';
 import { fetchRelease, type Release } from './release.js';
 import { chooseSources, type ChosenSources } from './suites.js';
 import type { PackageContents } from '../../package/contents.js';
@@ -85,10 +86,11 @@ export class DebianOrigin {
     }
     try {
       const packages = await Promise.all(
-        target.packages.map(async (record) => ({
-          record,
-          contents: await this.#open(await this.#fetch(record), record.sha256),
-        })),
+        target.packages.map(async (record) => {
+          const contents = await this.#open(await this.#fetch(record), record.sha256);
+          checkIdentity(contents, record);
+          return { record, contents };
+        }),
       );
       return { release: target.release, packages };
     } catch (error) {

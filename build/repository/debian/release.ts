@@ -144,8 +144,13 @@ function checkSuite(release: Release, source: Source, url: string): void {
   });
 }
 
-function checkDates(release: Release, checks: DateChecks, url: string, { now, log }: ReleaseContext): void {
-  if (release.date > now.getTime() + checks.maxFuture * 1000) {
+function isInFuture(release: Release, { maxFuture }: DateChecks, { now }: ReleaseContext): boolean {
+  return release.date > now.getTime() + maxFuture * 1000;
+}
+
+function checkDates(release: Release, checks: DateChecks, url: string, context: ReleaseContext): void {
+  const { now, log, offline } = context;
+  if (isInFuture(release, checks, context)) {
     const reason = `it is dated ${iso(release.date)}, and this machine's clock says ${iso(now.getTime())}`;
     if (checks.date) throw cannot('use', url, reason, { hint: 'set the clock, or use another mirror' });
     log.warn(`${url}: ${reason}; apt is configured not to check dates`);
@@ -155,7 +160,9 @@ function checkDates(release: Release, checks: DateChecks, url: string, { now, lo
   const reason = `it was valid until ${iso(until)}, and now it is ${iso(now.getTime())}`;
   if (checks.validUntil) {
     throw cannot('use', url, reason, {
-      hint: 'use a mirror that is kept up to date; for a historic archive set check-valid-until=no on its source',
+      hint: offline
+        ? 'run it once without --offline, which fills the cache'
+        : 'use a mirror that is kept up to date; for a historic archive set check-valid-until=no on its source',
     });
   }
   log.warn(`${url}: ${reason}; apt is configured not to check Valid-Until`);
@@ -187,10 +194,9 @@ async function refuseOlder(
       hint: 'the mirror is behind: try later, or use another; if it was set back on purpose, empty the cache',
     });
   }
-  // Where dates are not checked, one in the future must not outlive its Release and lock everything later out.
-  const seen = Math.min(release.date, context.now.getTime());
-  if (newest === undefined || newest < seen)
-    await context.cache.writeRecord('release', recordKey(source), JSON.stringify({ date: iso(seen) }));
+  // One in the future gets here where dates are not checked; it must not lock out everything that comes later.
+  if (newest === release.date || isInFuture(release, source.checks, context)) return;
+  await context.cache.writeRecord('release', recordKey(source), JSON.stringify({ date: iso(release.date) }));
 }
 
 async function newestSeen(source: Source, { cache }: ReleaseContext): Promise<number | undefined> {

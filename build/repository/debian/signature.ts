@@ -141,7 +141,9 @@ async function judge(
   }
   if (good > 0) return;
   throw cannot('trust', url, faults.length === 0 ? 'it has no signature' : faults.join('; '), {
-    hint: `install the archive's current keys${keyring.files.length === 0 ? '' : ` (looked in ${keyring.files.join(', ')})`}, or name them with Signed-By or --keyring FILE`,
+    hint: faults.some((fault) => fault.endsWith('is in the future'))
+      ? 'set the clock of this machine'
+      : `install the archive's current keys${keyring.files.length === 0 ? '' : ` (looked in ${keyring.files.join(', ')})`}, or name them with Signed-By or --keyring FILE`,
   });
 }
 
@@ -171,6 +173,8 @@ async function keyFault(
   if (signature?.hashAlgorithm == null || weak.includes(signature.hashAlgorithm)) {
     return 'its signature uses a digest that is no longer safe';
   }
+  const end = signature.getExpirationTime();
+  if (end instanceof Date && end <= now) return 'its signature has expired';
   try {
     const issuer = key.getKeys().find((part) => part.getKeyID().toHex() === result.keyID.toHex());
     await key.getSigningKey(issuer?.getKeyID(), now, undefined, { ...defaults, ...config });

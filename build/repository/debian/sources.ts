@@ -210,7 +210,7 @@ export function archiveUri(written: string, where: string, log: Log): string | u
   if (method === 'cdrom') return undefined;
   if (method === 'file' || method === 'copy') {
     const path = written.slice(method.length + 1).replace(/^\/\/(?=\/)/, '');
-    if (!path.startsWith('/')) throw malformed(where, `${JSON.stringify(shownUrl(written))} names no absolute path`);
+    if (!path.startsWith('/')) throw malformed(where, `${JSON.stringify(written)} names no absolute path`);
     return `file://${encodePath(path.replace(/\/*$/, '/').replace(/^\/+/, '/'))}`;
   }
   if (method !== 'http' && method !== 'https') {
