@@ -94,7 +94,7 @@ function createProgram(): Command {
   globalOptions(
     program.command('doctor').description('show what this host can do, and what to install for more'),
   )
-    .option('--mirror <url>', 'ask this archive instead of the sources in the host’s apt configuration')
+    .addOption(mirrorOption('ask this archive instead of the sources in the host’s apt configuration'))
     .option('--suite <name>', 'release to ask for')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
     .option('--offline', 'do not ask the archive')
@@ -121,12 +121,17 @@ function imageOptions(command: Command): Command {
   command
     .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
     .option('--arch <names>', 'architectures, separated by commas (default: this machine’s)')
-    .option('--mirror <url>', 'archive to use instead of the sources in the host’s apt configuration')
+    .addOption(mirrorOption('archive to use instead of the sources in the host’s apt configuration'))
     .option('--suite <name>', 'release to use, such as trixie (default: the definition’s, or the host’s)')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
     .option('--lock-file <file>', 'lock file (default: beside the definition)')
     .option('--offline', 'use the cache alone');
   return globalOptions(command);
+}
+
+function mirrorOption(description: string): Option {
+  const all = (url: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), url];
+  return new Option('--mirror <url>', `${description}; may be repeated, for security updates`).argParser(all);
 }
 
 function globalOptions(command: Command): Command {
@@ -202,7 +207,7 @@ function report(error: unknown): number {
 
 function helpFor(name: string | undefined): string {
   const isCommand = createProgram().commands.some((command) => command.name() === name);
-  return isCommand ? `dhcpd-scratch ${name ?? ''} --help` : 'dhcpd-scratch --help';
+  return isCommand ? `npx dhcpd-scratch ${name ?? ''} --help` : 'npx dhcpd-scratch --help';
 }
 
 function exitCodeOf(signal: 'SIGINT' | 'SIGTERM'): number {

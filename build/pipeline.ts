@@ -25,12 +25,18 @@ import {
 import {
   checkLockPlace,
   formatLock,
-  readLock,
   writeLock,
   type LockedPackage,
   type LockedTarget,
   type LockFile,
 } from './repository/lock.js';
+import {
+  lockedArchitectures,
+  mergeLock,
+  openLock,
+  type LockMode,
+  type LockUse,
+} from './repository/lock-use.js';
 import { cachedLayer } from './rootfs/layer-cache.js';
 import type { Compression } from './rootfs/layer.js';
 import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
@@ -39,30 +45,30 @@ import type { Architecture } from './support/architecture.js';
 import { cannotWrite } from './support/atomic.js';
 import type { Cache } from './support/cache.js';
 import { makeDirectories } from './support/directories.js';
-import { cannot, reasonOf } from './support/errors.js';
+import { cannot } from './support/errors.js';
 import type { Exec } from './support/exec.js';
 import type { Log } from './support/log.js';
+import { nearest } from './support/nearest.js';
 import { compareBytes } from './support/order.js';
-
-/** How the lock file is used: as far as it fits, exactly, or not at all. */
-export type LockMode = 'prefer' | 'locked' | 'renew';
 
 /** Which image, from where. */
 export interface ImageRequest {
   /** Path that this process can open; shown in errors. */
   readonly definition: string;
-  /** The definition as the user named it, for hints. */
-  readonly definitionArgument: string;
   /** Absolute path. */
   readonly lockFile: string;
-  readonly architectures: readonly [Architecture, ...Architecture[]];
-  /** URL that ends in `/`. */
-  readonly mirror: string | undefined;
+  /** Undefined: those that the lock file has for the release, or the host's. */
+  readonly architectures: readonly Architecture[] | undefined;
+  readonly hostArchitecture: Architecture;
+  /** URLs that end in `/`; none: the sources of the host's apt. */
+  readonly mirrors: readonly string[];
   readonly suite: string | undefined;
   /** Absolute path. */
   readonly keyring: string | undefined;
   readonly mode: LockMode;
   readonly offline: boolean;
+  /** The command that renews the lock file, for hints. */
+  readonly renewal: string;
 }
 
 /** What the pipeline works with; commands make it, tests make their own. */
@@ -104,8 +110,6 @@ export interface Preparation {
  */
 export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
   const definition = await loadDefinition(request.definition);
-  const before = await lockBefore(request, services.log);
-  const lock = usableLock(definition, before, request);
   const family = definition.packages.debian;
   if (family === undefined) {
     throw cannot('build', definition.name, 'the definition names no Debian package', {
@@ -113,17 +117,27 @@ export async function prepareImages(request: ImageRequest, services: Services): 
       exitCode: 2,
     });
   }
-  const origin = originOf({ ...request, release: family.release, renewal: renewalOf(request) }, services);
+  const use: LockUse = {
+    ...request,
+    file: request.lockFile,
+    definition: definition.sha256,
+    log: services.log,
+  };
+  const lock = await openLock(use);
+  const origin = originOf({ ...request, release: family.release }, services);
   const job: Job = { definition, family, origin, services };
   try {
+    const locked = lockedArchitectures(lock.before, await origin.wantedRelease());
+    const architectures = request.architectures ?? (locked.length > 0 ? locked : [request.hostArchitecture]);
     const images = await allOf(
-      request.architectures.map((architecture) => prepareImage(architecture, lock, job)),
+      architectures.map((architecture) => prepareImage(architecture, lock.usable, job)),
     );
-    const after = mergedLock(
-      definition,
+    const after = mergeLock(
+      use,
       lock,
       images.map((image) => image.target),
     );
+    const { before } = lock;
     const changed = before === undefined || formatLock(before) !== formatLock(after);
     return { definition, images, lock: { before, after, changed }, close: () => origin.close() };
   } catch (error) {
@@ -211,7 +225,7 @@ function engineOf(name: BuildTarget['engine'], { exec, environment }: Services):
 
 type OriginRequest = Pick<
   OriginOptions,
-  'release' | 'suite' | 'mirror' | 'keyring' | 'offline' | 'mode' | 'renewal'
+  'release' | 'suite' | 'mirrors' | 'keyring' | 'offline' | 'mode' | 'lockFile' | 'renewal'
 >;
 
 function originOf(request: OriginRequest, services: Services): DebianOrigin {
@@ -225,10 +239,13 @@ function originOf(request: OriginRequest, services: Services): DebianOrigin {
 
 /** Whether the archive can be reached and trusted, suite by suite; for `doctor`. */
 export async function surveyArchive(
-  request: Pick<OriginRequest, 'suite' | 'mirror' | 'keyring' | 'offline'>,
+  request: Pick<OriginRequest, 'suite' | 'mirrors' | 'keyring' | 'offline'>,
   services: Services,
 ): Promise<readonly SuiteSurvey[]> {
-  const origin = originOf({ ...request, release: 'host', mode: 'renew', renewal: '' }, services);
+  const origin = originOf(
+    { ...request, release: 'host', mode: 'renew', lockFile: '', renewal: '' },
+    services,
+  );
   try {
     return await origin.survey();
   } finally {
@@ -263,16 +280,13 @@ async function openNamed(
   const records = names.map((name) => {
     const record = archive.find(name);
     if (record !== undefined) return record;
-    const similar = archive.similar(name);
+    const close = nearest(name, archive.similar(name));
     throw cannot(
       'find',
       `package ${name}`,
       `${archive.release} has none of that name for ${archive.architecture}`,
       {
-        hint:
-          similar.length === 0
-            ? 'correct packages in the definition, or choose another release with --suite'
-            : `did you mean ${similar.slice(0, 3).join(' or ')}?`,
+        hint: `choose another release with --suite, or correct packages in the definition${close === undefined ? '' : ` (did you mean ${close}?)`}`,
       },
     );
   });
@@ -324,12 +338,20 @@ async function decide(
   });
   for (const warning of closure.warnings) services.log.warn(warning);
 
+  const realPaths = new Map(
+    closure.objects.flatMap(({ file, path, otherPaths }) =>
+      [path, ...otherPaths].map((opened): [string, string] => [opened, file.path]),
+    ),
+  );
   const state = stateOf(definition, family);
   const plan = planRootfs({
     tree,
     wanted: [
       ...closure.objects.flatMap((object) =>
-        [object.path, ...object.otherPaths].map((path) => ({ path, reason: reasonOfObject(object) })),
+        [object.path, ...object.otherPaths].map((path) => ({
+          path,
+          reason: reasonOfObject(object, realPaths),
+        })),
       ),
       ...definition.files.map((path) => ({ path, reason: { kind: 'declared', field: 'files' } as const })),
       ...(definition.inventory
@@ -375,17 +397,22 @@ function viewOf(tree: PackageTree): LoaderView<PackageContents> {
   };
 }
 
-function reasonOfObject(object: ClosureObject<PackageContents>): Reason {
+/** @param realPaths of every path over which the loader opens an object */
+function reasonOfObject(
+  object: ClosureObject<PackageContents>,
+  realPaths: ReadonlyMap<string, string>,
+): Reason {
   const name = object.neededAs ?? object.path;
+  const chain = object.chain.map((path) => realPaths.get(path) ?? path);
   switch (object.role) {
     case 'root':
       return { kind: 'root', program: object.path };
     case 'interpreter':
-      return { kind: 'interpreter', of: object.chain.at(-2) ?? object.path };
+      return { kind: 'interpreter', of: chain.at(-2) ?? object.path };
     case 'library':
-      return { kind: 'needed', chain: object.chain, name };
+      return { kind: 'needed', chain, name };
     case 'dlopen':
-      return { kind: 'dlopen', by: object.chain.at(-2) ?? object.path, name };
+      return { kind: 'dlopen', by: chain.at(-2) ?? object.path, name };
   }
 }
 
@@ -433,52 +460,6 @@ function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): rea
       ];
     })
     .sort((a, b) => compareBytes(a.name, b.name));
-}
-
-/** A damaged lock file cannot be built from; `lock` is what makes a new one. */
-async function lockBefore({ lockFile, mode }: ImageRequest, log: Log): Promise<LockFile | undefined> {
-  try {
-    return await readLock(lockFile);
-  } catch (error) {
-    if (mode !== 'renew') throw error;
-    log.warn(`${reasonOf(error)}: all of it is chosen anew`);
-    return undefined;
-  }
-}
-
-/** The lock file's content as far as it fits the definition. @throws ToolError when --locked and it does not */
-function usableLock(
-  definition: ImageDefinition,
-  lock: LockFile | undefined,
-  request: ImageRequest,
-): LockFile | undefined {
-  if (lock?.definition === definition.sha256) return lock;
-  if (request.mode !== 'locked') return undefined;
-  throw cannot(
-    'use',
-    request.lockFile,
-    lock === undefined ? 'there is no such lock file' : 'the definition has changed since it was written',
-    { hint: `run ${renewalOf(request)}`, exitCode: 2 },
-  );
-}
-
-function renewalOf(request: ImageRequest): string {
-  const suite = request.suite === undefined ? '' : ` --suite ${request.suite}`;
-  return `dhcpd-scratch lock ${request.definitionArgument}${suite}`;
-}
-
-/** The old lock file with the new targets in place of its own for the same release and architecture. */
-function mergedLock(
-  definition: ImageDefinition,
-  lock: LockFile | undefined,
-  targets: readonly LockedTarget[],
-): LockFile {
-  const key = (target: LockedTarget): string => `${target.family} ${target.release} ${target.architecture}`;
-  const merged = new Map([...(lock?.targets ?? []), ...targets].map((target) => [key(target), target]));
-  return {
-    definition: definition.sha256,
-    targets: [...merged.values()].sort((a, b) => compareBytes(key(a), key(b))),
-  };
 }
 
 function summaryOf({ target, plan }: PreparedImage): ImageSummary {

@@ -58,7 +58,10 @@ function textOf({ image, images, lockFile, lockChanged }: BuildOutcome, cwd: str
   lines.push(`layout   ${pathFrom(cwd, image.layout)}`, `archive  ${archive}`);
   lines.push(
     `lock     ${pathFrom(cwd, lockFile)}${lockChanged ? ' (written)' : ''}`,
-    `load it  ${quoteCommand(['podman', 'load', '-i', archive])}`,
+    // buildah has put it where podman finds it.
+    image.engine === 'buildah'
+      ? `run it   ${quoteCommand(['podman', 'run', image.reference])}`
+      : `load it  ${quoteCommand(['podman', 'load', '-i', archive])}`,
   );
   return `${lines.join('\n')}\n`;
 }

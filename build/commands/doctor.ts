@@ -9,7 +9,7 @@ import { findProgram, run } from '../support/exec.js';
 import { hintOf, reasonOf } from '../support/errors.js';
 
 export interface DoctorOptions {
-  readonly mirror?: string;
+  readonly mirror?: readonly string[];
   readonly suite?: string;
   readonly keyring?: string;
   readonly offline?: boolean;
@@ -69,7 +69,7 @@ async function archiveFinding(options: DoctorOptions, context: Context): Promise
   try {
     const suites = await surveyArchive(
       {
-        mirror: options.mirror === undefined ? undefined : mirrorOf(options.mirror),
+        mirrors: (options.mirror ?? []).map(mirrorOf),
         suite: options.suite,
         keyring: options.keyring,
         offline: options.offline === true,

@@ -2,7 +2,13 @@ import type { Context } from './context.js';
 import { pathFrom } from './path-from.js';
 import { requestOf, type ImageOptions } from './request.js';
 import { withPrepared } from './services.js';
-import { checkLockPlace, writeLock, type LockedPackage, type LockFile } from '../repository/lock.js';
+import {
+  checkLockPlace,
+  lockSchemaVersion,
+  writeLock,
+  type LockedPackage,
+  type LockFile,
+} from '../repository/lock.js';
 
 interface Change {
   readonly target: string;
@@ -21,15 +27,18 @@ export async function lock(definition: string, options: ImageOptions, context: C
   });
   const changes = changesBetween(before, after);
   if (options.json === true) {
-    context.print(`${JSON.stringify({ lockFile: request.lockFile, changes, lock: after }, undefined, 2)}\n`);
+    context.print(
+      `${JSON.stringify({ lockFile: request.lockFile, changes, lock: { schemaVersion: lockSchemaVersion, ...after } }, undefined, 2)}\n`,
+    );
     return;
   }
-  const lines = changes.map(
-    (change) => `${change.target}: ${change.package} ${change.from ?? '(new)'} -> ${change.to ?? '(gone)'}`,
-  );
-  context.print(
-    `${[...lines, `${pathFrom(context.cwd, request.lockFile)}: ${lines.length === 0 ? 'nothing has changed' : `${lines.length} change${lines.length === 1 ? '' : 's'}`}`].join('\n')}\n`,
-  );
+  const lines = changes.map(({ target, package: name, from, to }) => {
+    const rebuilt = from === to ? ' (rebuilt)' : '';
+    return `${target}: ${name} ${from ?? '(new)'} -> ${to ?? '(gone)'}${rebuilt}`;
+  });
+  const count =
+    lines.length === 0 ? 'nothing has changed' : `${lines.length} change${lines.length === 1 ? '' : 's'}`;
+  context.print(`${[...lines, `${pathFrom(context.cwd, request.lockFile)}: ${count}`].join('\n')}\n`);
 }
 
 function changesBetween(before: LockFile | undefined, after: LockFile): readonly Change[] {

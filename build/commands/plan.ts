@@ -33,7 +33,7 @@ function documentOf({ architecture, target, plan: made, dlopenNotes }: PreparedI
       gid: entry.gid,
       size: sizeOf(entry),
       ...(entry.kind === 'symlink' ? { target: entry.target } : {}),
-      origin: packageOf(entry) ?? null,
+      package: packageOf(entry) ?? null,
       reason: { ...entry.reason, text: describeReason(entry.reason) },
     })),
   };
@@ -45,7 +45,7 @@ function textOf({ architecture, target, plan: made, dlopenNotes }: PreparedImage
     `${entry.uid}:${entry.gid}`,
     entry.kind === 'file' || entry.kind === 'text' ? String(sizeOf(entry)) : '',
     `/${entry.path}${entry.kind === 'directory' ? '/' : ''}${entry.kind === 'symlink' ? ` -> ${entry.target}` : ''}`,
-    packageOf(entry) ?? '-',
+    packageText(entry),
     describeReason(entry.reason),
   ]);
   const header = ['MODE', 'OWNER', 'BYTES', 'PATH', 'PACKAGE', 'REASON'];
@@ -86,4 +86,9 @@ function notesOf(notes: PreparedImage['dlopenNotes']): string {
     ),
   );
   return `Said in .note.dlopen to be loaded at run time when it is there:\n${lines.join('\n')}\n`;
+}
+
+function packageText(entry: RootfsEntry): string {
+  const found = packageOf(entry);
+  return found === undefined ? '-' : `${found.name} ${found.version}`;
 }

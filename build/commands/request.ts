@@ -1,16 +1,19 @@
 import { readdirSync } from 'node:fs';
-import { basename, isAbsolute, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { Context } from './context.js';
-import type { ImageRequest, LockMode } from '../pipeline.js';
+import type { ImageRequest } from '../pipeline.js';
+import type { LockMode } from '../repository/lock-use.js';
 import { pathFrom } from './path-from.js';
-import { parseArchitecture } from '../support/architecture.js';
+import { parseArchitecture, type Architecture } from '../support/architecture.js';
 import { cannot } from '../support/errors.js';
+import { quoteCommand } from '../support/exec.js';
 import { shownUrl } from '../support/url.js';
 
 /** The options that say which image: shared by build, plan, why and lock. */
 export interface ImageOptions {
   readonly arch?: string;
-  readonly mirror?: string;
+  /** As often as the option is given. */
+  readonly mirror?: readonly string[];
   readonly suite?: string;
   readonly keyring?: string;
   readonly lockFile?: string;
@@ -33,18 +36,20 @@ export function requestOf(
   const lockFile = named
     ? resolve(context.cwd, `${name}.lock.yaml`)
     : file.replace(/(\.ya?ml)?$/, '.lock.yaml');
+  const host = parseArchitecture(context.hostArchitecture);
   return {
     // As a user in this directory would write it: errors begin with it.
     definition: pathFrom(context.cwd, file),
     lockFile: options.lockFile === undefined ? lockFile : resolve(context.cwd, options.lockFile),
-    architectures: architecturesOf(options.arch ?? context.hostArchitecture),
-    mirror: options.mirror === undefined ? undefined : mirrorOf(options.mirror),
+    // `lock` renews what the file has; the others are about this machine's image unless told otherwise.
+    architectures: options.arch === undefined ? (renew ? undefined : [host]) : architecturesOf(options.arch),
+    hostArchitecture: host,
+    mirrors: (options.mirror ?? []).map(mirrorOf),
     suite: options.suite,
     keyring: options.keyring === undefined ? undefined : resolve(context.cwd, options.keyring),
     mode: modeOf(options, renew),
     offline: options.offline === true,
-    // Shown in hints, as the user would type it.
-    definitionArgument: isAbsolute(definition) || named ? definition : definition.replace(/^\.\//, ''),
+    renewal: renewalOf(definition, options),
   };
 }
 
@@ -61,12 +66,24 @@ function bundledDefinition(name: string, { packageDirectory }: Context): string 
   });
 }
 
+/** What the user would type to renew the lock file that this command line is about. */
+function renewalOf(definition: string, options: ImageOptions): string {
+  const given = [
+    ['--suite', options.suite],
+    // Without passwords: a hint is shown.
+    ...(options.mirror ?? []).map((url) => ['--mirror', shownUrl(url)]),
+    ['--keyring', options.keyring],
+    ['--lock-file', options.lockFile],
+  ].flatMap(([name, value]) => (name === undefined || value === undefined ? [] : [name, value]));
+  return quoteCommand(['npx', 'dhcpd-scratch', 'lock', definition, ...given]);
+}
+
 function modeOf(options: ImageOptions, renew: boolean): LockMode {
   if (renew) return 'renew';
   return options.locked === true ? 'locked' : 'prefer';
 }
 
-function architecturesOf(list: string): ImageRequest['architectures'] {
+function architecturesOf(list: string): readonly Architecture[] {
   const found = list.split(',').map((name) => parseArchitecture(name.trim()));
   const [first, ...rest] = [...new Set(found)];
   if (first === undefined) throw cannot('build', 'an image', '--arch names no architecture', { exitCode: 2 });

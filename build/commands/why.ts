@@ -3,13 +3,14 @@ import { requestOf, type ImageOptions } from './request.js';
 import { withPrepared } from './services.js';
 import type { PreparedImage } from '../pipeline.js';
 import type { RootfsEntry } from '../rootfs/plan.js';
-import { describeReason, packageOf } from '../rootfs/reason.js';
-import { cannot } from '../support/errors.js';
+import { describeReason, packageOf, type PackageName } from '../rootfs/reason.js';
+import { cannot, type ToolError } from '../support/errors.js';
 import { nearest } from '../support/nearest.js';
 
 interface Step {
   readonly path: string;
-  readonly package: string | null;
+  /** Undefined for what no package ships. */
+  readonly package: PackageName | undefined;
   readonly reason: string;
 }
 
@@ -21,42 +22,76 @@ export async function why(
   context: Context,
 ): Promise<void> {
   const request = requestOf(definition, options, context);
-  const answers = await withPrepared(request, context, ({ images }) =>
-    images.map((image) => ({ architecture: image.architecture, steps: stepsTo(path, image) })),
-  );
+  const answers = await withPrepared(request, context, ({ images }) => {
+    const found = images.map((image): Answer => ({
+      architecture: image.architecture,
+      steps: stepsTo(path, image),
+    }));
+    if (found.every(({ steps }) => steps === undefined)) throw unknownPath(path, images);
+    return found;
+  });
   context.print(
     options.json === true
-      ? `${JSON.stringify({ path, answers }, undefined, 2)}\n`
-      : answers.map(({ architecture, steps }) => textOf(architecture, steps)).join('\n'),
+      ? `${JSON.stringify({ path: absolute(path), answers: answers.map(documentOf) }, undefined, 2)}\n`
+      : answers.map(textOf).join('\n'),
   );
 }
 
-function textOf(architecture: string, steps: readonly Step[]): string {
-  const lines = steps.map(
-    (step, depth) =>
-      `${'  '.repeat(depth + 1)}${step.path}  (${step.package ?? 'written by the plan'}): ${step.reason}`,
-  );
+interface Answer {
+  readonly architecture: string;
+  /** Undefined when this image does not hold the path. */
+  readonly steps: readonly Step[] | undefined;
+}
+
+/** Every key is always there; `null` stands for nothing. */
+function documentOf({ architecture, steps }: Answer): unknown {
+  return {
+    architecture,
+    steps: steps?.map((step) => ({ ...step, package: step.package ?? null })) ?? null,
+  };
+}
+
+function textOf({ architecture, steps }: Answer): string {
+  if (steps === undefined) return `${architecture}\n  it is not in this image\n`;
+  const lines = steps.map(({ path, package: from, reason }, depth) => {
+    const shipped = from === undefined ? '' : `  (${from.name} ${from.version})`;
+    return `${'  '.repeat(depth + 1)}${path}${shipped}: ${reason}`;
+  });
   return `${architecture}\n${lines.join('\n')}\n`;
 }
 
 /** The chain outermost first: the root program, what it needs, ... , the file asked for. */
-function stepsTo(path: string, image: PreparedImage): readonly Step[] {
-  const byPath = new Map(image.plan.entries.map((entry) => [`/${entry.path}`, entry]));
-  const wanted = `/${path.replace(/^\/+|\/+$/g, '')}`;
-  const real = throughLinks(wanted, byPath);
-  const entry = byPath.get(wanted) ?? byPath.get(real);
-  if (entry === undefined) {
-    const close = nearest(wanted, [...byPath.keys()]);
-    throw cannot('explain', `${wanted} (${image.architecture})`, 'it is not in the image', {
-      hint: close === undefined ? 'dhcpd-scratch plan lists what is' : `did you mean ${close}?`,
-      exitCode: 2,
-    });
-  }
+function stepsTo(path: string, image: PreparedImage): readonly Step[] | undefined {
+  const byPath = entriesByPath(image);
+  const wanted = absolute(path);
+  const entry = byPath.get(wanted) ?? byPath.get(throughLinks(wanted, byPath));
+  if (entry === undefined) return undefined;
   const steps = chainOf(entry, byPath, new Set());
   const last = `/${entry.path}`;
   return last === wanted
     ? steps
-    : [...steps, { path: wanted, package: null, reason: `another name of ${last}` }];
+    : [...steps, { path: wanted, package: undefined, reason: `another name of ${last}` }];
+}
+
+function unknownPath(path: string, images: readonly PreparedImage[]): ToolError {
+  const wanted = absolute(path);
+  const close = nearest(
+    wanted,
+    images.flatMap((image) => [...entriesByPath(image).keys()]),
+  );
+  const names = images.map(({ architecture }) => architecture).join(', ');
+  return cannot('explain', `${wanted} (${names})`, 'it is not in the image', {
+    hint: close === undefined ? 'npx dhcpd-scratch plan lists what is' : `did you mean ${close}?`,
+    exitCode: 2,
+  });
+}
+
+function entriesByPath({ plan }: PreparedImage): ReadonlyMap<string, RootfsEntry> {
+  return new Map(plan.entries.map((entry) => [`/${entry.path}`, entry]));
+}
+
+function absolute(path: string): string {
+  return `/${path.replace(/^\/+|\/+$/g, '')}`;
 }
 
 function chainOf(
@@ -67,7 +102,7 @@ function chainOf(
   seen.add(entry);
   const step: Step = {
     path: `/${entry.path}`,
-    package: packageOf(entry) ?? null,
+    package: packageOf(entry),
     reason: describeReason(entry.reason),
   };
   const before = predecessorOf(entry);

@@ -4,7 +4,7 @@ import type { Family } from '../definition/definition.js';
 import { architectures } from '../support/architecture.js';
 import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { compareBytes } from '../support/order.js';
-import type { LockedPackage, LockedTarget, LockFile } from './lock.js';
+import { lockSchemaVersion, type LockedPackage, type LockedTarget, type LockFile } from './lock.js';
 
 /**
  * Reads a lock file's text, strictly: what `formatLock` cannot have written is refused.
@@ -30,7 +30,7 @@ export function parseLock(text: string, file: string, yaml: typeof Yaml): LockFi
   }
 }
 
-const renewal = 'renew it with dhcpd-scratch lock DEFINITION';
+const renewal = 'renew it with npx dhcpd-scratch lock DEFINITION';
 
 const families: readonly Family[] = ['debian'];
 
@@ -41,8 +41,11 @@ type Fields<Name extends string> = (name: Name) => Yaml.Node;
 function lockOf(reader: Reader, node: Node): LockFile {
   const top = reader.map(node, 'the lock file', ['schemaVersion', 'definition', 'targets']);
   const version = reader.integer(top('schemaVersion'), 'schemaVersion');
-  if (version !== 1)
-    throw reader.failAt(top('schemaVersion'), `schemaVersion ${version} is not known; this is for 1`);
+  if (version !== lockSchemaVersion)
+    throw reader.failAt(
+      top('schemaVersion'),
+      `schemaVersion ${version} is not known; this is for ${lockSchemaVersion}`,
+    );
   const definition = reader.text(top('definition'), 'definition', sha256);
   const targets = reader
     .list(top('targets'), 'targets')

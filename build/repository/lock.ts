@@ -36,6 +36,9 @@ export interface LockedTarget {
   readonly packages: readonly LockedPackage[];
 }
 
+/** Of the layout of lock files; another one is refused. */
+export const lockSchemaVersion = 1;
+
 export interface LockFile {
   /** sha256 of the definition file's bytes when the packages were chosen. */
   readonly definition: string;
@@ -101,9 +104,9 @@ export async function writeLock(path: string, lock: LockFile): Promise<void> {
  */
 export function formatLock(lock: LockFile): string {
   const lines = [
-    '# Generated; do not edit. Renew it with: dhcpd-scratch lock DEFINITION',
+    '# Generated; do not edit. Renew it with: npx dhcpd-scratch lock DEFINITION',
     '# It names the packages of the image exactly: a build takes these and no others.',
-    'schemaVersion: 1',
+    `schemaVersion: ${lockSchemaVersion}`,
     `definition: ${quoted(lock.definition)}`,
     lock.targets.length === 0 ? 'targets: []' : 'targets:',
   ];

@@ -56,7 +56,6 @@ export interface RootfsPlan {
   readonly entries: readonly RootfsEntry[];
   /** Modification time of every entry, seconds since the epoch. */
   readonly epoch: number;
-  readonly warnings: readonly string[];
 }
 
 /** What the plan is made from: the closure's files with their packages, and what the definition declares. */
@@ -120,7 +119,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
         uid: 0,
         gid: 0,
         owner: link.owner,
-        reason: { kind: 'path', to: wanted.path },
+        reason: { kind: 'path', to: `/${found.path}` },
       });
     }
     refuseDanger(found, input.capabilities);
@@ -189,7 +188,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
       });
     }
   }
-  return { entries: draft.finish(), epoch: input.epoch, warnings: [] };
+  return { entries: draft.finish(), epoch: input.epoch };
 }
 
 /** NAME_MAX (limits.h), bytes. */

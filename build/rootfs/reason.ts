@@ -45,7 +45,12 @@ export function rankOfReason(reason: Reason): number {
   return weight.indexOf(reason.kind);
 }
 
-/** `name version` of the package an entry comes from, or undefined. */
-export function packageOf({ owner }: RootfsEntry): string | undefined {
-  return owner === undefined ? undefined : `${owner.name} ${owner.version}`;
+export interface PackageName {
+  readonly name: string;
+  readonly version: string;
+}
+
+/** The package an entry comes from; undefined for what the plan itself writes. */
+export function packageOf({ owner }: RootfsEntry): PackageName | undefined {
+  return owner === undefined ? undefined : { name: owner.name, version: owner.version };
 }

@@ -82,8 +82,9 @@ describe('a file of this machine', () => {
     const controller = new AbortController();
     const { signal } = controller;
     const transport = new Transport({ environment: {}, proxies: {}, signal, timeout: 1000 });
-    const bytes = (await transport.open(pathToFileURL(file).href, {})).bytes();
+    const answer = await transport.open(pathToFileURL(file).href, {});
     controller.abort(new Error('stopped'));
+    const bytes = answer.bytes();
     // An error event that nobody listens to would end the process here.
     await sleep(20);
     await expect(bytes[Symbol.asyncIterator]().next()).rejects.toThrow(/abort/);

@@ -78,20 +78,20 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
       [
         ['build', '--offlin'],
         "unknown option '--offlin' (Did you mean --offline?)",
-        'dhcpd-scratch build --help',
+        'npx dhcpd-scratch build --help',
       ],
       [['why'], "missing required argument 'path'", 'dhcpd-scratch why --help'],
-      [['build', 'a', 'b'], 'too many arguments', 'dhcpd-scratch build --help'],
-      [['build', '--mirror'], "option '--mirror <url>' argument missing", 'dhcpd-scratch build --help'],
+      [['build', 'a', 'b'], 'too many arguments', 'npx dhcpd-scratch build --help'],
+      [['build', '--mirror'], "option '--mirror <url>' argument missing", 'npx dhcpd-scratch build --help'],
       [
         ['build', '--engine', 'docker'],
         'Allowed choices are auto, oci, buildah',
-        'dhcpd-scratch build --help',
+        'npx dhcpd-scratch build --help',
       ],
       [
         ['build', '--compression', 'xz'],
         'Allowed choices are gzip, zstd, none',
-        'dhcpd-scratch build --help',
+        'npx dhcpd-scratch build --help',
       ],
       [['cache', 'frob'], "unknown command 'frob'", 'dhcpd-scratch cache --help'],
     ])('%j', async (args, reason, help) => {

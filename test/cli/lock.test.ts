@@ -131,7 +131,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     try {
       const gone = await refused(1, '--locked');
       expect(gone).toMatch(/^error: cannot fetch \S*tiny-server_1\.0-1_\S+: the server does not have it; /);
-      expect(gone).toContain('run dhcpd-scratch lock tiny.yaml');
+      expect(gone).toContain('run npx dhcpd-scratch lock tiny.yaml');
       expect(lockFile()).toBe(text);
       const { code, stderr, stdout } = await place.run(['build', 'tiny.yaml', ...from(archive, server.url)]);
       expect(code, stderr).toBe(0);
@@ -148,7 +148,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     const text = lockFile();
     place.write('tiny.yaml', `${definition}# a remark\n`);
     expect(await refused(2, '--locked')).toBe(
-      `error: cannot use ${place.path('tiny.lock.yaml')}: the definition has changed since it was written; run dhcpd-scratch lock tiny.yaml`,
+      `error: cannot use ${place.path('tiny.lock.yaml')}: the definition has changed since it was written; run npx dhcpd-scratch lock tiny.yaml`,
     );
     expect(lockFile()).toBe(text);
     await build();
@@ -156,7 +156,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     await build('--locked');
     rmSync(place.path('tiny.lock.yaml'));
     expect(await refused(2, '--locked')).toBe(
-      `error: cannot use ${place.path('tiny.lock.yaml')}: there is no such lock file; run dhcpd-scratch lock tiny.yaml`,
+      `error: cannot use ${place.path('tiny.lock.yaml')}: there is no such lock file; run npx dhcpd-scratch lock tiny.yaml`,
     );
     expect(existsSync(place.path('tiny.lock.yaml'))).toBe(false);
     expect(await refused(2, '--locked', '--lock-file', 'nowhere/x.yaml')).toContain(
@@ -169,11 +169,11 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     const other = architecture === 's390x' ? 'riscv64' : 's390x';
     expect(await refused(1, '--locked', '--arch', other)).toMatch(
       new RegExp(
-        `names no packages of this release for ${other}; run dhcpd-scratch lock tiny.yaml --arch ${other}$`,
+        `names no packages of Debian \S+ for ${other}; run npx dhcpd-scratch lock tiny.yaml --arch ${other}$`,
       ),
     );
     expect(await refused(1, '--locked', '--suite', 'bookworm')).toMatch(
-      /names no packages of this release for \S+; run dhcpd-scratch lock tiny\.yaml --suite bookworm --arch \S+$/,
+      /names no packages of Debian \S+ for \S+; run npx dhcpd-scratch lock tiny\.yaml --suite bookworm --arch \S+$/,
     );
   });
 
@@ -183,7 +183,7 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     const outcome = await place.run(['lock', 'tiny.yaml', '--locked', ...from(archive, server.url)]);
     expect(outcome.code).toBe(2);
     expect(errorLines(outcome)).toEqual([
-      "error: cannot read the command line: unknown option '--locked'; see dhcpd-scratch lock --help",
+      "error: cannot read the command line: unknown option '--locked'; see npx dhcpd-scratch lock --help",
     ]);
   });
 

@@ -109,10 +109,10 @@ function find(entries: readonly RootfsEntry[], path: string): RootfsEntry {
 
 describe('planRootfs', () => {
   it('holds the wanted files with their links, owners and reasons', async () => {
-    const { entries, epoch, warnings } = planRootfs(
+    const { entries, epoch } = planRootfs(
       await inputOf(wants('/lib/libx.so.1', '/usr/share/data/table', '/usr/lib/../sbin/served')),
     );
-    expect({ epoch, warnings }).toEqual({ epoch: 1, warnings: [] });
+    expect(epoch).toBe(1);
     expect(entries.map(({ path, kind }) => `${path} ${kind}`)).toEqual([
       'etc directory',
       'etc/group text',

@@ -3,7 +3,6 @@ import { mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { debianArchitecture, debianLoader } from '../../build/repository/debian/layout.js';
-import { parseArchitecture } from '../../build/support/architecture.js';
 import {
   debianArchiveTools,
   makeArchive,
@@ -13,10 +12,11 @@ import {
   type TestArchive,
 } from '../support/debian-archive.js';
 import { buildLibrary, buildProgram } from '../support/elf-compile.js';
+import { hostArchitecture } from '../support/host.js';
 
 export const tinyTools = [...debianArchiveTools, 'gcc', 'readelf', 'apt-config'] as const;
 
-export const architecture = parseArchitecture(process.arch);
+export const architecture = hostArchitecture;
 const debian = debianArchitecture(architecture);
 /** Where the libraries are, relative to the root. */
 export const libraries = `usr/${debianLoader(architecture).lib}`;

@@ -9,7 +9,7 @@ import { architectures } from '../../build/support/architecture.js';
 import { ToolError } from '../../build/support/errors.js';
 import { buildElf, type ElfRecipe, tag } from '../support/elf-builder.js';
 import { buildLibrary, buildProgram } from '../support/elf-compile.js';
-import { hostView } from '../support/elf-host.js';
+import { hostConfig, hostLoader, hostView } from '../support/elf-host.js';
 import { requireTools } from '../support/tools.js';
 
 /** Files in memory; a string is the path of another file: a link to it. */
@@ -327,7 +327,7 @@ describe('elfMachine', () => {
   });
 });
 
-describe.skipIf(!requireTools('gcc') || process.arch !== 'x64')('dlopen of compiled programs', () => {
+describe.skipIf(!requireTools('gcc'))('dlopen of compiled programs', () => {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'elf-closure-')));
   afterAll(() => {
     rmSync(directory, { recursive: true });
@@ -339,20 +339,12 @@ describe.skipIf(!requireTools('gcc') || process.arch !== 'x64')('dlopen of compi
     const plugin = buildLibrary(join(directory, 'plugin.so'), { soname: 'plugin.so' });
     writeFileSync(join(directory, 'note'), plugin);
     symlinkSync(program, join(directory, 'link'));
-    const builtIn = [
-      '/lib/x86_64-linux-gnu',
-      '/usr/lib/x86_64-linux-gnu',
-      '/lib64',
-      '/usr/lib64',
-      '/lib',
-      '/usr/lib',
-    ];
     const request = {
       roots: [join(directory, 'link')],
       view: hostView(),
       provide: nothing,
-      config: { architecture: 'x86_64', configured: [], builtIn, lib: 'lib' },
-    } as const;
+      config: await hostConfig(hostLoader()),
+    };
     const closure = await closeLibraries({ ...request, dlopen: [] });
     expect(closure.warnings).toEqual([expect.stringMatching(/link calls dlopen, .* "by: link"$/)]);
     expect(closure.objects.filter(({ callsDlopen }) => callsDlopen)).toHaveLength(1);

@@ -6,6 +6,7 @@ import { readLdSoConf } from '../../build/elf/ld-so-conf.js';
 import { parseElf } from '../../build/elf/parse.js';
 import { ToolError } from '../../build/support/errors.js';
 import { buildElf, tag } from '../support/elf-builder.js';
+import { hostLoader } from '../support/elf-host.js';
 
 const synthetic = (['little', 'big'] as const).flatMap((data) =>
   ([32, 64] as const).flatMap((elfClass) =>
@@ -34,9 +35,9 @@ const synthetic = (['little', 'big'] as const).flatMap((data) =>
   ),
 );
 /** Small real programs as well: other layouts, real symbol tables. */
-const real = ['/bin/true', '/bin/sh', '/lib64/ld-linux-x86-64.so.2'].flatMap((path) => {
+const real = [() => '/bin/true', () => '/bin/sh', hostLoader].flatMap((path) => {
   try {
-    return [readFileSync(path)];
+    return [readFileSync(path())];
   } catch {
     return [];
   }

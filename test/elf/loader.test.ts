@@ -13,15 +13,25 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LoaderConfig } from '../../build/elf/closure.js';
 import { LoadedProcess } from '../../build/elf/loader.js';
+import { elfMachine } from '../../build/elf/machine.js';
+import type { Architecture } from '../../build/support/architecture.js';
 import { ToolError } from '../../build/support/errors.js';
-import { buildElf } from '../support/elf-builder.js';
+import { buildElf, type ElfRecipe } from '../support/elf-builder.js';
 import { buildLibrary, buildProgram } from '../support/elf-compile.js';
 import { hostConfig, hostContext, hostLoader, hostView, parseList, run } from '../support/elf-host.js';
+import { hostArchitecture, otherArchitecture } from '../support/host.js';
 import { requireThat, requireTools } from '../support/tools.js';
 
 const usable =
-  requireTools('gcc', 'readelf') &&
-  requireThat(process.platform === 'linux' && process.arch === 'x64', 'glibc on x86_64');
+  requireTools('gcc', 'readelf') && requireThat(process.platform === 'linux', 'the dynamic loader of Linux');
+
+/** Headers of shared objects of this host, and of another. */
+const host = { ...headerOf(hostArchitecture), type: 3 };
+const other = { ...headerOf(otherArchitecture), type: 3 };
+function headerOf(architecture: Architecture): Pick<ElfRecipe, 'class' | 'data' | 'machine'> {
+  const { class: bits, data, machine } = elfMachine(architecture);
+  return { class: bits, data, machine };
+}
 
 const top = realpathSync(mkdtempSync(join(tmpdir(), 'elf-loader-')));
 afterAll(() => {
@@ -175,23 +185,28 @@ describe.skipIf(!usable)('search paths', () => {
     expect(refused.ours).toMatch(/^cannot load libc\.so\.6: /);
   });
 
-  it('prefers glibc-hwcaps where the loader does, and the baseline where asked to', async () => {
-    const dir = place('lib');
-    const x = buildLibrary(join(dir, 'libx.so'), { soname: 'libx.so' });
-    const subdirectory = (config.hwcaps ?? []).find((path) => path.endsWith('x86-64-v2'));
-    if (!requireThat(subdirectory !== undefined, 'a processor with x86-64-v2')) return;
-    buildLibrary(join(dir, 'glibc-hwcaps/x86-64-v2/libx.so'), { soname: 'libx.so' });
-    const program = buildProgram(join(dir, '../program'), { needs: [x], runpath: dir });
-    expect(await expectSame(program)).toEqual(['libx.so => /lib/glibc-hwcaps/x86-64-v2/libx.so']);
-    expect(await ours(program, { ...config, hwcaps: [] })).toEqual({
-      list: [`libx.so => ${x}`],
-      problem: undefined,
-    });
-    rmSync(x);
-    expect((await ours(program, { ...config, hwcaps: [] })).problem).toContain(
-      `${dir}/glibc-hwcaps/x86-64-v2/libx.so does not run on every processor`,
-    );
-  });
+  const hasHwcaps = elfMachine(hostArchitecture).hwcaps.length > 0;
+  it.skipIf(!hasHwcaps)(
+    'prefers glibc-hwcaps where the loader does, and the baseline where asked to',
+    async () => {
+      const dir = place('lib');
+      const x = buildLibrary(join(dir, 'libx.so'), { soname: 'libx.so' });
+      const least = elfMachine(hostArchitecture).hwcaps.at(-1) ?? '';
+      const subdirectory = `glibc-hwcaps/${least}`;
+      if (!requireThat(config.hwcaps?.includes(subdirectory) === true, `a processor with ${least}`)) return;
+      buildLibrary(join(dir, subdirectory, 'libx.so'), { soname: 'libx.so' });
+      const program = buildProgram(join(dir, '../program'), { needs: [x], runpath: dir });
+      expect(await expectSame(program)).toEqual([`libx.so => /lib/${subdirectory}/libx.so`]);
+      expect(await ours(program, { ...config, hwcaps: [] })).toEqual({
+        list: [`libx.so => ${x}`],
+        problem: undefined,
+      });
+      rmSync(x);
+      expect((await ours(program, { ...config, hwcaps: [] })).problem).toContain(
+        `${dir}/${subdirectory}/libx.so does not run on every processor`,
+      );
+    },
+  );
 });
 
 describe.skipIf(!usable)('names', () => {
@@ -328,28 +343,30 @@ describe.skipIf(!usable)('candidates', () => {
   }
 
   it.each([
-    ['class', { class: 32, data: 'little', machine: 3, type: 3 }],
+    ['class', { ...host, class: host.class === 64 ? 32 : 64 }],
     ['class and byte order', { class: 32, data: 'big', machine: 20, type: 3 }],
-    ['machine', { class: 64, data: 'little', machine: 183, type: 3 }],
-    ['byte order', { class: 64, data: 'big', machine: 62, type: 3 }],
-    ['machine and system', { class: 64, data: 'little', machine: 183, type: 3, osabi: 9 }],
-    ['machine and kind', { class: 64, data: 'little', machine: 183, type: 1 }],
-  ] as const)('of another %s are passed over', async (_, recipe) => {
-    const { program } = withCandidate((path) => {
-      writeFileSync(path, buildElf(recipe));
-    });
-    expect(await expectSame(program)).toEqual(['libx.so => /good/libx.so']);
-  });
+    ['machine', other],
+    ['byte order', { ...host, data: host.data === 'little' ? 'big' : 'little' }],
+    ['machine and system', { ...other, osabi: 9 }],
+    ['machine and kind', { ...other, type: 1 }],
+  ] satisfies readonly (readonly [string, ElfRecipe])[])(
+    'of another %s are passed over',
+    async (_, recipe) => {
+      const { program } = withCandidate((path) => {
+        writeFileSync(path, buildElf(recipe));
+      });
+      expect(await expectSame(program)).toEqual(['libx.so => /good/libx.so']);
+    },
+  );
 
   it('of another machine alone are named when nothing else is there', async () => {
     const { program, candidate } = withCandidate((path) => {
-      writeFileSync(path, buildElf({ class: 64, data: 'little', machine: 183, type: 3 }));
+      writeFileSync(path, buildElf(other));
     });
     rmSync(candidate.replace('/bad/', '/good/'));
     expect((await expectRefused(program)).ours).toContain(`${candidate} is for another machine`);
   });
 
-  const host = { class: 64, data: 'little', machine: 62, type: 3 } as const;
   it.each([
     ['text', Buffer.from('INPUT ( /lib/libx.so.1 )\n')],
     ['nothing', Buffer.alloc(0)],
@@ -542,9 +559,10 @@ describe.skipIf(!usable)('programs', () => {
 
   it('of another machine are refused', async () => {
     const path = join(place(), 'program');
-    writeFileSync(path, buildElf({ class: 64, data: 'little', machine: 183, type: 2 }));
+    writeFileSync(path, buildElf({ ...other, type: 2 }));
+    const made = otherArchitecture === 'aarch64' ? 'AArch64' : 'x86-64';
     expect((await ours(path)).problem).toBe(
-      `cannot load ${path}: it is made for AArch64 (64-bit, little-endian), not for x86_64`,
+      `cannot load ${path}: it is made for ${made} (64-bit, little-endian), not for ${hostArchitecture}`,
     );
   });
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { LoaderConfig } from '../../build/elf/closure.js';
 import { LoadedProcess } from '../../build/elf/loader.js';
+import { elfMachine } from '../../build/elf/machine.js';
 import type { ParsedFiles } from '../../build/elf/object-file.js';
 import { ToolError } from '../../build/support/errors.js';
 import {
@@ -16,9 +17,15 @@ import {
   parseList,
   run,
 } from '../support/elf-host.js';
+import { hostArchitecture } from '../support/host.js';
 import { requireThat } from '../support/tools.js';
 
-const usable = requireThat(process.platform === 'linux' && process.arch === 'x64', 'glibc on x86_64');
+const usable = requireThat(process.platform === 'linux', 'the dynamic loader of Linux');
+
+/** What the header of an object of this host says (gABI). */
+const host = elfMachine(hostArchitecture);
+const wide = host.class === 64;
+const little = host.data === 'little';
 
 interface Candidates {
   readonly objects: readonly string[];
@@ -41,7 +48,7 @@ function findObjects(tops: readonly string[]): Candidates {
     }
     if (seen.has(real)) return;
     seen.add(real);
-    const head = Buffer.alloc(64 + 56 * 64);
+    const head = Buffer.alloc(wide ? 64 + 56 * 64 : 52 + 32 * 64);
     let length: number;
     try {
       const file = openSync(real, 'r');
@@ -50,18 +57,21 @@ function findObjects(tops: readonly string[]): Candidates {
     } catch {
       return;
     }
-    if (length < 64 || head.toString('latin1', 0, 4) !== '\x7fELF') return;
-    const host = head[4] === 2 && head[5] === 1 && head.readUInt16LE(18) === 62;
-    if (!host) {
+    if (length < 52 || head.toString('latin1', 0, 4) !== '\x7fELF') return;
+    const number = (at: number, size: number): number =>
+      little ? head.readUIntLE(at, size) : head.readUIntBE(at, size);
+    if (head[4] !== (wide ? 2 : 1) || head[5] !== (little ? 1 : 2) || number(18, 2) !== host.machine) {
       otherMachine += 1;
       return;
     }
-    if (![2, 3].includes(head.readUInt16LE(16))) return;
-    const start = Number(head.readBigUInt64LE(32));
+    if (![2, 3].includes(number(16, 2))) return;
+    // e_phoff, of which six bytes are plenty, e_phnum and the size of a program header, which begins with its type.
+    const start = wide ? number(little ? 32 : 34, 6) : number(28, 4);
+    const [count, size] = wide ? [number(56, 2), 56] : [number(44, 2), 32];
     let dynamic = false;
-    for (let index = 0; index < head.readUInt16LE(56); index += 1) {
-      const at = start + index * 56;
-      if (at + 4 <= length && head.readUInt32LE(at) === 2) dynamic = true;
+    for (let index = 0; index < count; index += 1) {
+      const at = start + index * size;
+      if (at + 4 <= length && number(at, 4) === 2) dynamic = true;
     }
     if (dynamic) objects.add(real);
     else notDynamic += 1;

@@ -81,7 +81,6 @@ describe.skipIf(!canCompare)('both engines', () => {
     // finished too early, and sets its time before the last change: directories are compared without their times.
     const plan: RootfsPlan = {
       epoch: sampleEpoch,
-      warnings: [],
       entries: [directory('a'), directory('a-b'), text('a/b', '1')],
     };
     const base = join(scratch, 'order');

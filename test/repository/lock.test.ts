@@ -53,7 +53,7 @@ const lock: LockFile = {
   ],
 };
 
-const golden = `# Generated; do not edit. Renew it with: dhcpd-scratch lock DEFINITION
+const golden = `# Generated; do not edit. Renew it with: npx dhcpd-scratch lock DEFINITION
 # It names the packages of the image exactly: a build takes these and no others.
 schemaVersion: 1
 definition: "${'ab'.repeat(32)}"

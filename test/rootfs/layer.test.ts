@@ -31,7 +31,6 @@ const at = (name: string): string => join(scratch, name);
 const plan = (entries: readonly RootfsEntry[], epoch = sampleEpoch): RootfsPlan => ({
   entries,
   epoch,
-  warnings: [],
 });
 
 describe('writeLayer', () => {

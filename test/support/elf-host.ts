@@ -6,7 +6,7 @@ import { readLdSoConf } from '../../build/elf/ld-so-conf.js';
 import type { LoaderContext } from '../../build/elf/loader.js';
 import type { ParsedFiles } from '../../build/elf/object-file.js';
 import { parseElf } from '../../build/elf/parse.js';
-import { parseArchitecture } from '../../build/support/architecture.js';
+import { hostArchitecture } from './host.js';
 
 /** The host's file system as its loader sees it. Lookups are remembered: only for files that do not change. */
 export function hostView(): LoaderView<undefined> {
@@ -100,7 +100,7 @@ export async function hostConfig(loader: string): Promise<LoaderConfig> {
     },
   });
   return {
-    architecture: parseArchitecture(process.arch),
+    architecture: hostArchitecture,
     configured,
     builtIn,
     lib: first.slice(1),

@@ -3,6 +3,7 @@ import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Architecture } from '../../build/support/architecture.js';
 import type { Exec } from '../../build/support/exec.js';
+import { hostArchitecture } from './host.js';
 import { labEnvironment, privateStorage, removeContainers, type Lab } from './lab.js';
 import { findTool } from './tools.js';
 
@@ -253,8 +254,7 @@ function hasCapability(number: bigint): boolean {
 
 /** Whether this host runs programs of the architecture: its own, or one that binfmt_misc gives to an emulator. */
 export function canRun(architecture: Architecture): boolean {
-  const own = process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : process.arch;
-  return own === architecture || isEnabled(`/proc/sys/fs/binfmt_misc/qemu-${architecture}`);
+  return architecture === hostArchitecture || isEnabled(`/proc/sys/fs/binfmt_misc/qemu-${architecture}`);
 }
 
 function isEnabled(registration: string): boolean {

@@ -50,7 +50,6 @@ export function samplePlan(epoch = sampleEpoch): RootfsPlan {
   const service = { uid: 177, gid: 177 };
   return {
     epoch,
-    warnings: [],
     entries: [
       directory('etc'),
       text('etc/passwd', 'root:x:0:0:root:/:/nonexistent\ndhcpd:x:177:177::/:/nonexistent\n'),

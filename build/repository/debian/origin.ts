@@ -23,11 +23,13 @@ export interface OriginOptions {
   readonly release: string;
   /** `--suite`, `--mirror` and `--keyring`. */
   readonly suite: string | undefined;
-  readonly mirror: string | undefined;
+  readonly mirrors: readonly string[];
   readonly keyring: string | undefined;
   readonly offline: boolean;
   /** `locked`: never choose packages; the lock file must be enough. */
   readonly mode: 'prefer' | 'locked' | 'renew';
+  /** Path of the lock file, for errors. */
+  readonly lockFile: string;
   /** Command that renews the lock file, for hints. */
   readonly renewal: string;
   readonly openPackage: OpenPackage;
@@ -70,18 +72,17 @@ export class DebianOrigin {
    * @throws ToolError instead, when the lock file must be enough
    */
   async locked(lock: LockFile | undefined, architecture: Architecture): Promise<LockedPackages | undefined> {
-    const { mode, renewal, offline, log } = this.#options;
+    const { mode, renewal, lockFile, offline, log } = this.#options;
     if (mode === 'renew') return undefined;
     const target = await this.#lockedTarget(lock, architecture);
     if (target === undefined) {
       if (mode === 'prefer') return undefined;
+      const release = await this.wantedRelease();
       throw cannot(
         'build from',
-        'the lock file',
-        `it names no packages of this release for ${architecture}`,
-        {
-          hint: `run ${renewal} --arch ${architecture}`,
-        },
+        lockFile,
+        `it names no packages of Debian${release === undefined ? '' : ` ${release}`} for ${architecture}`,
+        { hint: `run ${renewal} --arch ${architecture}`, exitCode: 2 },
       );
     }
     try {
@@ -171,13 +172,14 @@ export class DebianOrigin {
     architecture: Architecture,
   ): Promise<LockedTarget | undefined> {
     const targets = lock?.targets.filter((target) => target.architecture === architecture) ?? [];
-    const release = await this.#wantedRelease();
+    const release = await this.wantedRelease();
     if (release !== undefined) return targets.find((target) => target.release === release);
     // No release is asked for and the host has none: the lock file decides, if it can.
     return targets.length === 1 ? targets[0] : undefined;
   }
 
-  async #wantedRelease(): Promise<string | undefined> {
+  /** `--suite`, else the definition's release, else the host's, if it is a Debian. */
+  async wantedRelease(): Promise<string | undefined> {
     const { suite, release } = this.#options;
     return suite ?? (release === 'host' ? await hostRelease() : release);
   }
@@ -203,14 +205,14 @@ export class DebianOrigin {
   }
 
   #sources(): Promise<ChosenSources> {
-    const { mirror, keyring, log } = this.#options;
+    const { mirrors, keyring, log } = this.#options;
     this.#chosen ??= (async () =>
       chooseSources(
         {
           apt: await this.#hostApt(),
           hostRelease: await hostRelease(),
-          suite: await this.#wantedRelease(),
-          mirror,
+          suite: await this.wantedRelease(),
+          mirrors,
           keyring,
         },
         log,

@@ -12,8 +12,8 @@ export interface SuiteChoice {
   readonly hostRelease: string | undefined;
   /** `--suite`, or the release the definition names; undefined for the host's. */
   readonly suite: string | undefined;
-  /** `--mirror`. */
-  readonly mirror: string | undefined;
+  /** `--mirror`, as often as it is given; none: the sources of apt. */
+  readonly mirrors: readonly string[];
   /** `--keyring`, absolute path. */
   readonly keyring: string | undefined;
   /** Keyring of the distribution itself, for a mirror without `--keyring`. */
@@ -47,7 +47,7 @@ export async function chooseSources(choice: SuiteChoice, log: Log): Promise<Chos
       },
     );
   }
-  if (choice.mirror !== undefined) return { release, sources: await mirrorSources(choice, release, log) };
+  if (choice.mirrors.length > 0) return { release, sources: await mirrorSources(choice, release, log) };
   if (choice.apt === undefined) {
     throw cannot('find', `packages of ${release}`, 'the host has no apt', {
       hint: 'name an archive with --mirror URL, and its keys with --keyring FILE',
@@ -97,13 +97,23 @@ function exchangeSuite(source: Source, from: string, to: string): Source[] {
   return [{ ...source, suite, optional: suite !== to }];
 }
 
+/** These get security updates in the suite itself. */
+const withoutSecurity = new Set(['sid', 'unstable', 'experimental']);
+
+/** The suite of security updates of a release, where it has one. */
+export function securitySuite(release: string): string | undefined {
+  return withoutSecurity.has(release) ? undefined : `${release}-security`;
+}
+
+/** Every archive is asked for every suite: which archive holds the security updates differs. */
 async function mirrorSources(choice: SuiteChoice, release: string, log: Log): Promise<Source[]> {
-  const uri = archiveUri(choice.mirror ?? '', '--mirror', log);
-  if (uri === undefined) {
-    throw cannot('use', `--mirror ${shownUrl(choice.mirror ?? '')}`, 'it is neither http, https nor file', {
+  const uris = choice.mirrors.map((mirror) => {
+    const uri = archiveUri(mirror, '--mirror', log);
+    if (uri !== undefined) return uri;
+    throw cannot('use', `--mirror ${shownUrl(mirror)}`, 'it is neither http, https nor file', {
       exitCode: 2,
     });
-  }
+  });
   const defaults = choice.apt?.defaults ?? plainDefaults;
   const { distributionKeyring = '/usr/share/keyrings/debian-archive-keyring.gpg' } = choice;
   const files =
@@ -111,23 +121,27 @@ async function mirrorSources(choice: SuiteChoice, release: string, log: Log): Pr
       ? [choice.keyring]
       : [...((await exists(distributionKeyring)) ? [distributionKeyring] : []), ...defaults.keyrings];
   if (files.length === 0) {
-    throw cannot('trust', shownUrl(uri), 'the host has no keys of the distribution', {
+    throw cannot('trust', uris.map(shownUrl).join(' and '), 'the host has no keys of the distribution', {
       hint: 'give the keys of the archive with --keyring FILE',
       exitCode: 2,
     });
   }
-  return [release, `${release}-updates`].map((suite) => ({
-    uri,
-    suite,
-    components: ['main'],
-    architectures: undefined,
-    keyring: { files, blocks: [], fingerprints: [] },
-    trusted: undefined,
-    checks: defaults.checks,
-    byHash: defaults.byHash,
-    optional: suite !== release,
-    configuredAt: '--mirror',
-  }));
+  const security = securitySuite(release);
+  const suites = [release, `${release}-updates`, ...(security === undefined ? [] : [security])];
+  return [...new Set(uris)].flatMap((uri) =>
+    suites.map((suite) => ({
+      uri,
+      suite,
+      components: ['main'],
+      architectures: undefined,
+      keyring: { files, blocks: [], fingerprints: [] },
+      trusted: undefined,
+      checks: defaults.checks,
+      byHash: defaults.byHash,
+      optional: suite !== release,
+      configuredAt: '--mirror',
+    })),
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

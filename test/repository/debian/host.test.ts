@@ -6,13 +6,14 @@ import { openDeb } from '../../../build/package/deb.js';
 import { decompressFile } from '../../../build/package/decompress.js';
 import { hostRelease, readAptConfiguration } from '../../../build/repository/debian/apt-config.js';
 import { openArchive, type DebianArchive } from '../../../build/repository/debian/archive.js';
-import { debianLoader } from '../../../build/repository/debian/layout.js';
+import { debianArchitecture, debianLoader } from '../../../build/repository/debian/layout.js';
 import { chooseSources } from '../../../build/repository/debian/suites.js';
 import { createFetcher, type Fetcher } from '../../../build/repository/fetch.js';
 import { openCache } from '../../../build/support/cache.js';
 import { run } from '../../../build/support/exec.js';
 import { silentLog, type Log } from '../../../build/support/log.js';
 import type { PackageContents } from '../../../build/package/contents.js';
+import { hostArchitecture } from '../../support/host.js';
 import { requireThat, requireTools } from '../../support/tools.js';
 
 const environment = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LC_ALL: 'C' };
@@ -41,7 +42,7 @@ describe.skipIf(!requireThat(known !== '', 'the lists of apt (apt-get update)'))
     const cache = await openCache(directory);
     const apt = await readAptConfiguration({ exec: run, environment: process.env, log });
     const chosen = await chooseSources(
-      { apt, hostRelease: await hostRelease(), suite: undefined, mirror: undefined, keyring: undefined },
+      { apt, hostRelease: await hostRelease(), suite: undefined, mirrors: [], keyring: undefined },
       log,
     );
     fetcher = createFetcher({
@@ -53,7 +54,7 @@ describe.skipIf(!requireThat(known !== '', 'the lists of apt (apt-get update)'))
     });
     archive = await openArchive({
       ...chosen,
-      architecture: 'x86_64',
+      architecture: hostArchitecture,
       fetcher,
       cache,
       offline: false,
@@ -74,14 +75,15 @@ describe.skipIf(!requireThat(known !== '', 'the lists of apt (apt-get update)'))
   });
 
   it('names the same packages as apt', async () => {
+    // Real packages of every release and architecture that the tests run on.
     const names = [
       'isc-dhcp-server',
       'libc6',
       'base-files',
-      'libssl3',
+      'zlib1g',
       'openssl',
       'bind9',
-      'linux-image-amd64',
+      `linux-image-${debianArchitecture(hostArchitecture)}`,
     ];
     const { stdout } = await run({ argv: ['apt-cache', '--no-all-versions', 'show', ...names], environment });
     const stanzas = stdout.trim().split('\n\n');
@@ -98,7 +100,7 @@ describe.skipIf(!requireThat(known !== '', 'the lists of apt (apt-get update)'))
   });
 
   it('finds the C library by walking from dhcpd', async () => {
-    const directories = debianLoader('x86_64').builtIn.map((path) => path.slice(1));
+    const directories = debianLoader(hostArchitecture).builtIn.map((path) => path.slice(1));
     const request = {
       soname: 'libc.so.6',
       neededBy: 'isc-dhcp-server',

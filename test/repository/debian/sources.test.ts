@@ -242,7 +242,7 @@ describe('chooseSources', () => {
   };
   const choose = (changes: Partial<SuiteChoice>, log = silentLog): ReturnType<typeof chooseSources> =>
     chooseSources(
-      { apt, hostRelease: 'bookworm', suite: undefined, mirror: undefined, keyring: undefined, ...changes },
+      { apt, hostRelease: 'bookworm', suite: undefined, mirrors: [], keyring: undefined, ...changes },
       log,
     );
 
