@@ -18,13 +18,21 @@ interface GlobalOptions {
 /** Of the commands that may use the lock file; `lock` itself never does. */
 const locked = ['--locked', 'use exactly the packages of the lock file, or fail'] as const;
 
+/** Exit codes as a shell shows them: 128 and the signal's number. */
+const exitCodes = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+/** Milliseconds that a second signal leaves for tidying up. */
+const patience = 10_000;
+
 const interruption = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
-    // The second signal does not wait for tidying up.
-    if (interruption.signal.aborted) process.exit(exitCodeOf(signal));
-    interruption.abort(new ToolError(`stopped by ${signal}`));
-    process.exitCode = exitCodeOf(signal);
+    if (!interruption.signal.aborted) {
+      interruption.abort(new ToolError(`stopped by ${signal}`));
+      process.exitCode = exitCodes[signal];
+      return;
+    }
+    // Who asks twice is in a hurry; but a working container is not to stay behind for that.
+    setTimeout(() => process.exit(report(interruption.signal.reason)), patience).unref();
   });
 }
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -130,7 +138,10 @@ function imageOptions(command: Command): Command {
 }
 
 function mirrorOption(description: string): Option {
-  const all = (url: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), url];
+  const all = (url: string, before: readonly string[] | undefined): readonly string[] => [
+    ...(before ?? []),
+    url,
+  ];
   return new Option('--mirror <url>', `${description}; may be repeated, for security updates`).argParser(all);
 }
 
@@ -208,8 +219,4 @@ function report(error: unknown): number {
 function helpFor(name: string | undefined): string {
   const isCommand = createProgram().commands.some((command) => command.name() === name);
   return isCommand ? `npx dhcpd-scratch ${name ?? ''} --help` : 'npx dhcpd-scratch --help';
-}
-
-function exitCodeOf(signal: 'SIGINT' | 'SIGTERM'): number {
-  return signal === 'SIGINT' ? 130 : 143;
 }

@@ -11,7 +11,7 @@ export interface Context {
   readonly hostArchitecture: string;
   /** Directory of the installed package: holds images/ and schema/. */
   readonly packageDirectory: string;
-  /** Aborted on SIGINT and SIGTERM. */
+  /** Aborted on SIGHUP, SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
   readonly now: Date;
 }

@@ -5,7 +5,7 @@ import { servicesOf } from './services.js';
 import { surveyArchive } from '../pipeline.js';
 import { buildahUsable } from '../image/buildah-usable.js';
 import { architectures, parseArchitecture } from '../support/architecture.js';
-import { findProgram, run } from '../support/exec.js';
+import { baseEnvironment, findProgram, run } from '../support/exec.js';
 import { hintOf, reasonOf } from '../support/errors.js';
 
 export interface DoctorOptions {
@@ -21,6 +21,8 @@ interface Finding {
   /** `missing` keeps something optional from working; `broken` keeps `build` from working. */
   readonly state: 'ok' | 'missing' | 'broken';
   readonly found: string;
+  /** Where that comes from, one line each. */
+  readonly details?: readonly string[];
   /** What to do for more. */
   readonly advice: string | null;
 }
@@ -29,15 +31,20 @@ interface Finding {
 export async function doctor(options: DoctorOptions, context: Context): Promise<void> {
   const findings = await Promise.all([
     cacheFinding(context),
-    archiveFinding(options, context),
+    archiveFindings(options, context),
     buildahFinding(context),
     podmanFinding(context),
     emulationFinding(context),
   ]);
   const all: readonly Finding[] = [
     { about: 'node', state: 'ok', found: `${process.version} on ${context.hostArchitecture}`, advice: null },
-    { about: 'embedded engine', state: 'ok', found: `builds for ${architectures.join(', ')}`, advice: null },
-    ...findings,
+    {
+      about: 'embedded engine',
+      state: 'ok',
+      found: `used by --engine auto; builds for ${architectures.join(', ')}`,
+      advice: null,
+    },
+    ...findings.flat(),
   ];
   context.print(options.json === true ? `${JSON.stringify({ findings: all }, undefined, 2)}\n` : textOf(all));
   if (all.some(({ state }) => state === 'broken')) process.exitCode = 1;
@@ -46,9 +53,14 @@ export async function doctor(options: DoctorOptions, context: Context): Promise<
 function textOf(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ about }) => about.length));
   return findings
-    .map(({ about, state, found, advice }) => {
-      const line = `${state.padEnd(7)}  ${about.padEnd(width)}  ${found}`;
-      return advice === null ? `${line}\n` : `${line}\n${' '.repeat(width + 11)}-> ${advice}\n`;
+    .map(({ about, state, found, details = [], advice }) => {
+      const more = [...details, ...(advice === null ? [] : [`-> ${advice}`])];
+      const indent = ' '.repeat(width + 11);
+      return [
+        `${state.padEnd(7)}  ${about.padEnd(width)}  ${found}`,
+        ...more.map((line) => indent + line),
+        '',
+      ].join('\n');
     })
     .join('');
 }
@@ -64,7 +76,8 @@ async function cacheFinding(context: Context): Promise<Finding> {
   }
 }
 
-async function archiveFinding(options: DoctorOptions, context: Context): Promise<Finding> {
+/** One finding a suite, or what is wrong with one of them. */
+async function archiveFindings(options: DoctorOptions, context: Context): Promise<readonly Finding[]> {
   const about = 'Debian archive';
   try {
     const suites = await surveyArchive(
@@ -76,12 +89,15 @@ async function archiveFinding(options: DoctorOptions, context: Context): Promise
       },
       await servicesOf(context),
     );
-    const found = suites.map(
-      ({ suite, date, architectures: names }) => `${suite} of ${date} for ${names.join(' ')}`,
-    );
-    return { about, state: 'ok', found: found.join('; '), advice: null };
+    return suites.map(({ url, suite, date, architectures: names, keyring, configuredAt }) => ({
+      about,
+      state: 'ok',
+      found: `${url} ${suite} of ${date}`,
+      details: [`for ${names.join(', ')}`, `from ${configuredAt}, signed with ${keyring}`],
+      advice: null,
+    }));
   } catch (error) {
-    return { about, state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null };
+    return [{ about, state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null }];
   }
 }
 
@@ -103,7 +119,21 @@ async function podmanFinding({ environment }: Context): Promise<Finding> {
         found: 'not installed: images can be built, not run',
         advice: 'install podman',
       }
-    : { about, state: 'ok', found: path, advice: null };
+    : { about, state: 'ok', found: await versionOf(path, environment), advice: null };
+}
+
+/** What a program says of itself, such as `podman version 4.3.1`; its path when it does not. */
+async function versionOf(path: string, environment: Context['environment']): Promise<string> {
+  try {
+    const { stdout } = await run({
+      argv: [path, '--version'],
+      environment: baseEnvironment(environment),
+      timeout: 10_000,
+    });
+    return stdout.trim() || path;
+  } catch {
+    return path;
+  }
 }
 
 /** Which foreign architectures the kernel can run through binfmt_misc; building needs none of it. */

@@ -4,7 +4,7 @@ import { chmod, lstat, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
-import { replaceDirectory, writeFileAtomically } from '../support/atomic.js';
+import { finishDirectory, finishFile, giveUp, takePlaces, type Finished } from '../support/atomic.js';
 import { cannot, ToolError } from '../support/errors.js';
 import { compareBytes } from '../support/order.js';
 import { endOfArchive, padding, tarHeader } from '../support/tar-writer.js';
@@ -25,7 +25,7 @@ export interface FinishedImage {
 
 /**
  * Publishes images as `<directory>/<name>.oci/` (image-spec image-layout.md) and as `<name>.oci.tar`, an oci-archive
- * of the same. Several images are put under one index. Each of the two appears whole or not at all.
+ * of the same. Several images are put under one index. Both are finished before either takes its place.
  *
  * @throws ToolError
  */
@@ -62,10 +62,18 @@ export async function publish(
   const archive = `${layout}.tar`;
   await refuseDirectory(archive);
   await refuseForeign(layout);
-  await replaceDirectory(layout, (aside) => writeLayout(aside, files));
-  stopIfAborted(target);
   const created = Math.max(...images.map((image) => image.config.created));
-  await writeFileAtomically(archive, layoutTar(layout, files, created));
+  const finished: Finished[] = [];
+  try {
+    const directory = await finishDirectory(layout, (aside) => writeLayout(aside, files));
+    finished.push(directory);
+    finished.push(await finishFile(archive, layoutTar(directory.aside, files, created)));
+    stopIfAborted(target);
+  } catch (error) {
+    await giveUp(finished);
+    throw error;
+  }
+  await takePlaces(finished);
   return { engine, digest: top.digest, reference: target.reference, manifests, layout, archive };
 }
 

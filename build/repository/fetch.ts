@@ -5,7 +5,6 @@ import { cannot, hintOf, reasonOf, ToolError } from '../support/errors.js';
 import type { Log, Task } from '../support/log.js';
 import { Semaphore } from '../support/semaphore.js';
 import { shownUrl } from '../support/url.js';
-import type { Proxies } from './proxy.js';
 import { Transfer } from './transfer.js';
 import { type Answer, isLocal, networkFailure, parseUrl, Transport, TransportFailure } from './transport.js';
 
@@ -34,6 +33,8 @@ export interface ExpectedBlob {
   readonly size: number;
   /** Shown in the progress display, such as `libc6 2.36-9`. */
   readonly label: string;
+  /** What to do when the servers have other bytes than these, or none. */
+  readonly hint?: string;
 }
 
 export interface FetcherOptions {
@@ -41,10 +42,8 @@ export interface FetcherOptions {
   /** Refuse every request that the cache cannot answer. Files of this machine can still be read. */
   readonly offline: boolean;
   readonly signal: AbortSignal;
-  /** http_proxy, https_proxy, all_proxy, no_proxy and their upper-case forms are read from here. */
+  /** http_proxy, https_proxy, all_proxy, no_proxy are read from here; see `proxyFor`. */
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** What apt's configuration says; it wins over the environment. */
-  readonly proxies?: Proxies;
   /** Transfers at the same time; default 6. */
   readonly parallel?: number;
   /** Attempts per URL without progress; default 4, with exponential backoff. */
@@ -73,10 +72,10 @@ class CachingFetcher implements Fetcher {
   readonly #running = new Map<string, Promise<string>>();
 
   constructor(options: FetcherOptions & { readonly cache: Cache }) {
-    const { environment, signal, proxies = {}, timeout = 30_000 } = options;
+    const { environment, signal, timeout = 30_000 } = options;
     this.#options = options;
     this.#timeout = timeout;
-    this.#transport = new Transport({ environment, signal, proxies, timeout });
+    this.#transport = new Transport({ environment, signal, timeout });
     this.#slots = new Semaphore(options.parallel ?? 6);
   }
 
@@ -143,8 +142,14 @@ class CachingFetcher implements Fetcher {
         const error = this.#fetchError(shown, thrown);
         // What went wrong on this machine goes wrong with every mirror.
         const isLocalFault = thrown instanceof ToolError;
-        if (isLocalFault || this.#options.signal.aborted || index === urls.length - 1) throw error;
-        this.#options.log.warn(`${error.message}; trying the next mirror`);
+        const next = urls[index + 1];
+        if (isLocalFault || this.#options.signal.aborted || next === undefined) throw error;
+        const { log } = this.#options;
+        // Not every archive has every file, nor every file by its hash.
+        const isMissing = thrown instanceof TransportFailure && thrown.missing;
+        const message = `${error.message}; trying ${shownUrl(next)}`;
+        if (isMissing) log.debug(message);
+        else log.warn(message);
       }
     }
     throw cannot('fetch', expected.label, 'no mirror is known for it');
@@ -165,7 +170,11 @@ class CachingFetcher implements Fetcher {
     await work({ 'cache-control': 'no-cache' });
     const second = await transfer.keep();
     if (typeof second === 'string') return second;
-    throw new TransportFailure(second.message, { retry: false, cause: second });
+    throw new TransportFailure(second.message, {
+      retry: false,
+      cause: second,
+      hint: transfer.expected.hint,
+    });
   }
 
   /** One request; afterwards all bytes are there. */
@@ -174,7 +183,11 @@ class CachingFetcher implements Fetcher {
     const answer = await this.#open(url, { ...headers, ...transfer.rangeHeaders(url) });
     if (answer.status === 404 || answer.status === 410) {
       await answer.discard();
-      throw new TransportFailure('the server does not have it', { retry: false });
+      throw new TransportFailure('the server does not have it', {
+        retry: false,
+        missing: true,
+        hint: transfer.expected.hint,
+      });
     }
     try {
       await transfer.accept(url, answer);

@@ -1,31 +1,20 @@
 import { cannot } from '../support/errors.js';
 import { tryUrl } from '../support/url.js';
 
-/** Proxies of apt's configuration (apt.conf(5), Acquire::http::Proxy); `DIRECT` means none. */
-export interface Proxies {
-  readonly http?: string;
-  readonly https?: string;
-}
-
 /**
- * The proxy for a URL. What apt's configuration says wins over the environment, as in apt-transport-http(1);
- * no_proxy is obeyed in both cases. Lower-case variables win over upper-case ones, as in curl(1).
+ * The proxy for a URL: http_proxy or https_proxy, else all_proxy; no_proxy is obeyed. Lower-case variables win over
+ * upper-case ones, as in curl(1). `DIRECT` means none, as in apt.conf(5).
  *
  * @returns an http or https URL, or undefined for a direct connection
  * @throws ToolError when the proxy is of another kind
  */
 export function proxyFor(
   url: URL,
-  proxies: Proxies,
   environment: Readonly<Record<string, string | undefined>>,
 ): URL | undefined {
   const variable = (name: string): string | undefined =>
     [environment[name], environment[name.toUpperCase()]].find((value) => value !== undefined && value !== '');
-  const configured = url.protocol === 'https:' ? proxies.https : proxies.http;
-  const value =
-    configured !== undefined && configured !== ''
-      ? configured
-      : (variable(`${url.protocol.slice(0, -1)}_proxy`) ?? variable('all_proxy'));
+  const value = variable(`${url.protocol.slice(0, -1)}_proxy`) ?? variable('all_proxy');
   if (value === undefined || value.toUpperCase() === 'DIRECT') return undefined;
   if (isExempt(url, variable('no_proxy') ?? '')) return undefined;
   const proxy = tryUrl(/^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`);

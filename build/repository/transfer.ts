@@ -6,10 +6,11 @@ import { ToolError } from '../support/errors.js';
 import type { Task } from '../support/log.js';
 import { type Answer, networkFailure, TransportFailure } from './transport.js';
 
-/** Size and hash of what is to come. */
+/** Size and hash of what is to come, and what to do when something else comes. */
 interface Expected {
   readonly sha256: string;
   readonly size: number;
+  readonly hint?: string;
 }
 
 /** One blob on its way into its partial file: what is there, what to ask for, what to accept. */
@@ -51,12 +52,12 @@ export class Transfer {
 
   /** Decides by the answer's head whether its bytes go behind those that are there or replace them. */
   async accept(url: string, answer: Answer): Promise<void> {
-    const { size } = this.expected;
+    const { size, hint } = this.expected;
     if (answer.status === 200) {
       if (this.#offset > 0) await this.startAgain(); // it does not know ranges, or has another version
       const announced = answer.header('content-length');
       if (announced !== undefined && Number(announced) !== size) {
-        throw new TransportFailure(`expected ${size} bytes, got ${announced}`, { retry: false });
+        throw new TransportFailure(`expected ${size} bytes, got ${announced}`, { retry: false, hint });
       }
     } else {
       const range = /^bytes ([0-9]+)-([0-9]+)\/([0-9]+|\*)$/i.exec(answer.header('content-range') ?? '');
@@ -107,7 +108,10 @@ export class Transfer {
     }
     if (tooLong) {
       await this.startAgain();
-      throw new TransportFailure(`it is longer than the expected ${size} bytes`, { retry: false });
+      throw new TransportFailure(`it is longer than the expected ${size} bytes`, {
+        retry: false,
+        hint: this.expected.hint,
+      });
     }
     if (this.#offset < size) {
       throw new TransportFailure(`the transfer ended after ${this.#offset} of ${size} bytes`, {

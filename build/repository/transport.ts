@@ -7,7 +7,7 @@ import type * as Undici from 'undici';
 import { isCode } from '../support/atomic.js';
 import { cannot, reasonOf } from '../support/errors.js';
 import { shownUrl, tryUrl } from '../support/url.js';
-import { type Proxies, proxyFor } from './proxy.js';
+import { proxyFor } from './proxy.js';
 
 /** The head of an answer. Its body is to be read, discarded or given up. */
 export interface Answer {
@@ -28,6 +28,7 @@ interface FailureOptions {
   readonly hint?: string | undefined;
   readonly pause?: number | undefined;
   readonly received?: number;
+  readonly missing?: boolean;
 }
 
 /** One failed request. `retry` says whether asking again can help. */
@@ -38,6 +39,8 @@ export class TransportFailure extends Error {
   readonly pause: number | undefined;
   /** Bytes that came before it failed, and that no attempt before had brought. */
   readonly received: number;
+  /** The server has nothing of that name. */
+  readonly missing: boolean;
 
   constructor(message: string, options: FailureOptions) {
     super(message, { cause: options.cause });
@@ -46,12 +49,12 @@ export class TransportFailure extends Error {
     this.hint = options.hint;
     this.pause = options.pause;
     this.received = options.received ?? 0;
+    this.missing = options.missing ?? false;
   }
 }
 
 export interface TransportOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly proxies: Proxies;
   readonly signal: AbortSignal;
   /** Milliseconds without an answer or any data. */
   readonly timeout: number;
@@ -100,10 +103,7 @@ export class Transport {
     const { signal, timeout } = this.#options;
     // Loaded here, because a build from a warm cache never needs it and it takes tens of milliseconds.
     const undici = await import('undici');
-    const dispatcher = this.#dispatcher(
-      undici,
-      proxyFor(url, this.#options.proxies, this.#options.environment),
-    );
+    const dispatcher = this.#dispatcher(undici, proxyFor(url, this.#options.environment));
     try {
       const response = await undici.request(new URL(url.pathname + url.search, url.origin), {
         dispatcher,

@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module';
-import { Worker } from 'node:worker_threads';
 
 import { Gzip } from 'fflate';
 
 import { cannot } from '../support/errors.js';
+import { Thread } from '../support/thread.js';
 import type { Compression } from './layer.js';
 
 const require = createRequire(import.meta.url);
@@ -47,18 +47,67 @@ export function compress(
   }
 }
 
+/** A piece of the tar, to be compressed as it is and in its turn. */
+interface Part {
+  readonly bytes: Uint8Array;
+  readonly last: boolean;
+}
+
+const gzipProgram = {
+  answer: `(() => {
+    const ready = [];
+    const { Gzip } = require(data.library);
+    const stream = new Gzip({ level: data.level, mtime: 0 }, (chunk) => ready.push(chunk));
+    return ({ bytes, last }) => {
+      stream.push(bytes, last);
+      return ready.splice(0);
+    };
+  })()`,
+  data: { library: require.resolve('fflate'), level: gzipLevel },
+};
+
+let isCompressing = false;
+
+/** The layers of several architectures come at the same time: one is compressed here, the next on another thread. */
 async function* gzip(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let ready: Uint8Array[] = [];
-  const stream = new Gzip({ level: gzipLevel, mtime: 0 }, (chunk) => ready.push(chunk));
+  const thread = isCompressing ? Thread.spare(gzipProgram) : undefined;
+  if (thread !== undefined) {
+    let finished = false;
+    try {
+      let before: Promise<readonly Uint8Array[]> | undefined;
+      for await (const part of parts(source)) {
+        // One part ahead, so that it need not wait for this thread.
+        const answer = thread.ask(part);
+        if (before !== undefined) yield* await before;
+        before = answer;
+      }
+      if (before !== undefined) yield* await before;
+      finished = true;
+    } finally {
+      await thread.release(finished);
+    }
+    return;
+  }
+  isCompressing = true;
+  try {
+    const ready: Uint8Array[] = [];
+    const stream = new Gzip({ level: gzipLevel, mtime: 0 }, (chunk) => ready.push(chunk));
+    for await (const { bytes, last } of parts(source)) {
+      stream.push(bytes, last);
+      yield* ready.splice(0);
+    }
+  } finally {
+    isCompressing = false;
+  }
+}
+
+async function* parts(source: AsyncIterable<Uint8Array>): AsyncGenerator<Part> {
   let held: Uint8Array = new Uint8Array(0);
   for await (const chunk of source) {
-    if (held.length > 0) stream.push(held);
-    yield* ready;
-    ready = [];
+    if (held.length > 0) yield { bytes: held, last: false };
     held = chunk;
   }
-  stream.push(held, true);
-  yield* ready;
+  yield { bytes: held, last: true };
 }
 
 async function* zstd(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -79,44 +128,30 @@ async function* zstd(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arr
     bytes.set(chunk, offset);
     offset += chunk.length;
   }
-  yield await zstdInWorker(bytes);
+  yield* await zstdInThread(bytes);
 }
 
-/**
- * On its own thread: it is the one long computation of a build, so two architectures use two processors, and
- * signals and progress go on. As text, because a script file of its own would differ between dist/ and the sources.
- */
-const workerScript = `
-const { parentPort, workerData } = require('node:worker_threads');
-const zstd = require(workerData.library);
-zstd.init().then(() => {
-  const compressed = zstd.compress(workerData.bytes, workerData.level);
-  parentPort.postMessage(compressed, [compressed.buffer]);
-});
-`;
+const zstdProgram = {
+  answer: `async (bytes) => {
+    const zstd = require(data.library);
+    await zstd.init();
+    return [zstd.compress(bytes, data.level)];
+  }`,
+  data: { library: require.resolve('@bokuweb/zstd-wasm'), level: zstdLevel },
+};
 
-async function zstdInWorker(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
-  const worker = new Worker(workerScript, {
-    eval: true,
-    execArgv: [],
-    workerData: { library: require.resolve('@bokuweb/zstd-wasm'), bytes, level: zstdLevel },
-    transferList: [bytes.buffer],
-  });
+/** Always on another thread: it is the one computation of seconds, and signals and progress go on. */
+async function zstdInThread(bytes: Uint8Array): Promise<readonly Uint8Array[]> {
+  const thread = Thread.start(zstdProgram);
+  let finished = false;
   try {
-    return await new Promise<Uint8Array>((resolve, reject) => {
-      worker.once('message', (compressed: unknown) => {
-        if (compressed instanceof Uint8Array) resolve(compressed);
-        else reject(new Error('the compressor answered with something else'));
-      });
-      worker.once('error', reject);
-      worker.once('exit', () => {
-        reject(new Error('the compressor ended early'));
-      });
-    });
+    const compressed = await thread.ask(bytes);
+    finished = true;
+    return compressed;
   } catch (error) {
     throw cannot('compress', 'the layer', 'zstd failed', { cause: error, hint: 'choose --compression gzip' });
   } finally {
-    await worker.terminate();
+    await thread.release(finished);
   }
 }
 

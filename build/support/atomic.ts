@@ -9,6 +9,16 @@ export interface AtomicOptions {
   readonly mode?: number;
 }
 
+/** Something complete under a temporary name beside its own, durable, and not seen yet. */
+export interface Finished {
+  /** Its temporary name, until it has taken its place. */
+  readonly aside: string;
+  /** Takes its place by rename. What had the name before goes away with `settle`. */
+  takePlace(): Promise<void>;
+  /** Makes the rename durable, and removes what is left under temporary names, whether it has taken its place or not. */
+  settle(): Promise<void>;
+}
+
 /**
  * Writes a file whole or not at all: temporary name in the same directory, fsync, rename, fsync of the directory.
  * What dead processes left of earlier attempts goes away.
@@ -20,7 +30,38 @@ export async function writeFileAtomically(
   data: string | Uint8Array | AsyncIterable<Uint8Array>,
   options: AtomicOptions = {},
 ): Promise<void> {
+  await takePlaces([await finishFile(path, data, options)]);
+}
+
+/**
+ * Gives several finished things their names, one rename right after the other. A kill between two of them is all that
+ * can part them.
+ *
+ * @throws ToolError
+ */
+export async function takePlaces(finished: readonly Finished[]): Promise<void> {
+  try {
+    for (const one of finished) await one.takePlace();
+  } catch (error) {
+    await giveUp(finished);
+    throw error;
+  }
+  for (const one of finished) await one.settle();
+}
+
+/** Removes what shall not take its place after all. */
+export async function giveUp(finished: readonly Finished[]): Promise<void> {
+  for (const one of finished) await one.settle().catch(() => undefined);
+}
+
+/** The first half of `writeFileAtomically`. @throws ToolError like it */
+export async function finishFile(
+  path: string,
+  data: string | Uint8Array | AsyncIterable<Uint8Array>,
+  options: AtomicOptions = {},
+): Promise<Finished> {
   const aside = temporaryPath(path);
+  const remove = (): Promise<void> => rm(aside, { force: true }).catch(() => undefined);
   try {
     await removeLeftovers(dirname(path), basename(path));
     const file = await open(aside, 'wx', 0o600);
@@ -31,36 +72,68 @@ export async function writeFileAtomically(
     } finally {
       await file.close();
     }
-    await rename(aside, path);
-    await syncDirectory(dirname(path));
   } catch (error) {
-    await rm(aside, { force: true }).catch(() => undefined);
+    await remove();
     throw cannotWrite(path, error);
   }
+  let isThere = false;
+  return {
+    aside,
+    takePlace: async () => {
+      await writing(path, rename(aside, path));
+      isThere = true;
+    },
+    settle: async () => {
+      if (!isThere) await remove();
+      await writing(path, syncDirectory(dirname(path)));
+    },
+  };
 }
 
 /**
- * Replaces a directory as a whole: `fill` builds the new one aside, then the old one goes away, the new one
- * takes its name, and the old one is removed. A run that dies in between leaves the old one for the next run to restore.
+ * Builds a directory aside, to replace the one of this name as a whole: then the old one goes away, the new one takes
+ * its name, and the old one is removed. A run that dies in between leaves the old one for the next run to restore.
  *
  * @param fill gets the absolute or relative path of an empty directory beside `path`
  * @throws ToolError `cannot write PATH: reason`; a ToolError of `fill` passes unchanged
  */
-export async function replaceDirectory(
+export async function finishDirectory(
   path: string,
   fill: (aside: string) => Promise<void>,
   options: AtomicOptions = {},
-): Promise<void> {
+): Promise<Finished> {
   const aside = temporaryPath(path);
+  const remove = (): Promise<void> => rm(aside, { recursive: true, force: true }).catch(() => undefined);
   try {
     await recoverDirectory(path);
     await mkdir(aside);
     await chmod(aside, options.mode ?? 0o755);
     await fill(aside);
     await syncTree(aside);
-    await takePlace(aside, path);
   } catch (error) {
-    await rm(aside, { recursive: true, force: true }).catch(() => undefined);
+    await remove();
+    throw cannotWrite(path, error);
+  }
+  let isThere = false;
+  let old: string | undefined;
+  return {
+    aside,
+    takePlace: async () => {
+      old = await writing(path, exchange(aside, path));
+      isThere = true;
+    },
+    settle: async () => {
+      if (!isThere) await remove();
+      await writing(path, syncDirectory(dirname(path)));
+      if (old !== undefined) await writing(path, rm(old, { recursive: true, force: true }));
+    },
+  };
+}
+
+async function writing<Result>(path: string, step: Promise<Result>): Promise<Result> {
+  try {
+    return await step;
+  } catch (error) {
     throw cannotWrite(path, error);
   }
 }
@@ -92,20 +165,19 @@ export function cannotWrite(path: string, error: unknown): ToolError {
   return cannot('write', path, reasonOf(error), { cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
-async function takePlace(aside: string, path: string): Promise<void> {
+/** @returns where the old directory is now */
+async function exchange(aside: string, path: string): Promise<string | undefined> {
   // Another process may put its own result there between two steps; the last one wins, and each is whole.
   for (let attempt = 0; ; attempt += 1) {
     const old = await moveAway(path);
     try {
       await rename(aside, path);
+      return old;
     } catch (error) {
       if (old !== undefined) await rename(old, path).catch(() => undefined);
       if (attempt < 100 && isCode(error, 'ENOTEMPTY', 'EEXIST')) continue;
       throw error;
     }
-    await syncDirectory(dirname(path));
-    if (old !== undefined) await rm(old, { recursive: true, force: true });
-    return;
   }
 }
 

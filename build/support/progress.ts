@@ -6,6 +6,7 @@ import { formatBytes } from './format.js';
 export type TerminalStream = NodeJS.WritableStream & {
   readonly isTTY?: boolean;
   readonly columns?: number;
+  readonly rows?: number;
 };
 
 /** Counts of one transfer or of all of them. */
@@ -37,6 +38,7 @@ export class LiveLine {
   add(transfer: Transferred): void {
     this.#active.add(transfer);
     if (this.#timer !== undefined) return;
+    this.#samples = [{ time: performance.now(), bytes: 0 }];
     // A step that is over sooner than the first drawing shows nothing.
     this.#timer = setInterval(() => {
       void this.#draw();
@@ -65,7 +67,7 @@ export class LiveLine {
   async #draw(): Promise<void> {
     if (this.#update === undefined) {
       const logUpdate = await import('log-update');
-      this.#update ??= logUpdate.createLogUpdate(this.#stream, { showCursor: true });
+      this.#update ??= logUpdate.createLogUpdate(withHeight(this.#stream), { showCursor: true });
     }
     if (this.#timer !== undefined) this.#update(this.#text(performance.now()));
   }
@@ -83,15 +85,27 @@ export class LiveLine {
       .map((transfer) => transfer.label);
     const parts = [
       `[${'#'.repeat(filled)}${'.'.repeat(barWidth - filled)}]`,
-      `${this.#done.length}/${all.length}`,
+      `${this.#done.length} of ${all.length} ${all.length === 1 ? 'file' : 'files'}`,
       `${formatBytes(bytes)} of ${formatBytes(total)}`,
-      `${formatBytes(rate)}/s`,
+      ...(bytes > 0 ? [`${formatBytes(rate)}/s`] : []),
       labels.join(', '),
     ];
     const width = (this.#stream.columns ?? 80) - 1;
     const line = parts.join('  ').trimEnd();
     return line.length <= width ? line : `${line.slice(0, Math.max(0, width - 3))}...`;
   }
+}
+
+/** A terminal whose size nobody has set says that it has no rows; nothing would be drawn on it. */
+function withHeight(stream: TerminalStream): TerminalStream {
+  if (stream.rows !== 0) return stream;
+  return new Proxy(stream, {
+    get: (target, name) => {
+      if (name === 'rows') return 24;
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
 }
 
 function sum(numbers: readonly number[]): number {

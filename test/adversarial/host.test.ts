@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { imageReference } from '../../build/image/reference.js';
 import { createOciEngine } from '../../build/image/oci.js';
-import { replaceDirectory, writeFileAtomically } from '../../build/support/atomic.js';
+import { finishDirectory, takePlaces, writeFileAtomically } from '../../build/support/atomic.js';
 import { openCache } from '../../build/support/cache.js';
 import { errorLines, Place, program } from '../support/cli.js';
 import { sampleInputs, sampleTarget } from '../support/oci.js';
@@ -63,7 +63,7 @@ describe.skipIf(!isRoot)('what another user has laid out', () => {
     }
     await writeFileAtomically(at('it'), 'text');
     rmSync(at('it'));
-    await replaceDirectory(at('it'), () => Promise.resolve());
+    await takePlaces([await finishDirectory(at('it'), () => Promise.resolve())]);
     expect(readdirSync(directory).sort()).toEqual([...names, 'it'].sort());
     expect(readdirSync(at('it'))).toEqual([]);
   });

@@ -81,7 +81,7 @@ describe('a file of this machine', () => {
     writeFileSync(file, 'bytes');
     const controller = new AbortController();
     const { signal } = controller;
-    const transport = new Transport({ environment: {}, proxies: {}, signal, timeout: 1000 });
+    const transport = new Transport({ environment: {}, signal, timeout: 1000 });
     const answer = await transport.open(pathToFileURL(file).href, {});
     controller.abort(new Error('stopped'));
     const bytes = answer.bytes();

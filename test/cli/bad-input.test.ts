@@ -53,7 +53,7 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
   }
   function failed(outcome: Outcome, code: 1 | 2, before: readonly string[]): string {
     // A mirror that fails is a warning as long as there is another.
-    const lines = errorLines(outcome).filter((line) => !line.endsWith('; trying the next mirror'));
+    const lines = errorLines(outcome).filter((line) => !/; trying \S+$/.test(line));
     expect(lines).toHaveLength(1);
     const [line = ''] = lines;
     expect(line).toMatch(/^error: cannot /);
@@ -64,7 +64,11 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
     return line.replace('error: ', '');
   }
   const build = (code: 1 | 2, ...options: readonly string[]): Promise<string> =>
-    failing(code, ['build', 'tiny.yaml', ...fast, ...from(archive, server.url), ...options]);
+    failing(code, [
+      ...['build', 'tiny.yaml', ...fast],
+      ...from(archive, server.url).slice(options.includes('--mirror') ? 2 : 0),
+      ...options,
+    ]);
   const changed = (code: 1 | 2, from_: string, to: string): Promise<string> => {
     place.write('tiny.yaml', definition.replace(from_, to));
     return build(code);
@@ -208,9 +212,6 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
       );
       expect(await changed(1, 'run:', 'files: [/usr/share/none]\nrun:')).toMatch(
         /^cannot put \/usr\/share\/none in the image: no package of this image holds it; /,
-      );
-      expect(await changed(1, 'run:', 'dlopen: [{ by: libzz.so.1, loads: [] }]\nrun:').catch(String)).toMatch(
-        /./,
       );
     });
   });

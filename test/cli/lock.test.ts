@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { formatLock, readLock, type LockFile } from '../../build/repository/lock.js';
+import { formatLock, readLock, type LockedTarget, type LockFile } from '../../build/repository/lock.js';
 import { readLayout } from '../support/oci.js';
 import { errorLines, Place, type RunOptions } from '../support/cli.js';
 import { requireTools } from '../support/tools.js';
@@ -143,6 +143,41 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     }
   });
 
+  it('names no package of the inventory when the definition switches it off', async () => {
+    await build();
+    expect(await versionOf('base-files')).toBeDefined();
+    place.write('tiny.yaml', `${definition}inventory: false\n`);
+    await build();
+    expect(await versionOf('base-files')).toBeUndefined();
+    const plan: unknown = JSON.parse(
+      await place.ok(['plan', 'tiny.yaml', '--json', ...from(archive, server.url)]),
+    );
+    expect(JSON.stringify(plan)).toContain('/usr/sbin/tinyd');
+    expect(JSON.stringify(plan)).not.toMatch(/os-release|status\.d/);
+  });
+
+  it('of a changed definition is chosen anew, and what is lost by that is said', async () => {
+    await build();
+    const lock = await parsed();
+    const other = { ...theOnly(lock), release: 'earlier' };
+    place.write('tiny.lock.yaml', formatLock({ ...lock, targets: [...lock.targets, other] }));
+    place.write('tiny.yaml', `${definition}# changed\n`);
+    const { stderr } = await place.run(['build', 'tiny.yaml', ...from(archive, server.url)]);
+    expect(stderr).toMatch(/warning: .*the definition has changed .*chosen anew/);
+    expect(stderr).toMatch(/warning: the lock file no longer names packages of debian earlier \S+:/);
+    expect((await parsed()).targets.map((target) => target.release)).toEqual([release]);
+  });
+
+  it('is renewed for every architecture that it has', async () => {
+    await build();
+    const lock = await parsed();
+    const target = theOnly(lock);
+    const other = { ...target, architecture: 's390x' as const };
+    place.write('tiny.lock.yaml', formatLock({ ...lock, targets: [...lock.targets, other] }));
+    const outcome = await place.run(['lock', 'tiny.yaml', '-q', ...from(archive, server.url)]);
+    expect(errorLines(outcome).join()).toMatch(/s390x/);
+  });
+
   it('is refused by --locked when it is missing, or the definition has changed', async () => {
     await start();
     const text = lockFile();
@@ -258,3 +293,9 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     });
   });
 });
+
+function theOnly({ targets }: LockFile): LockedTarget {
+  const [target, ...others] = targets;
+  if (target === undefined || others.length > 0) throw new Error('there is not one target');
+  return target;
+}

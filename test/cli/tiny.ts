@@ -137,7 +137,8 @@ export function tinySuite(packages: readonly PackageSpec[], more: Partial<SuiteS
 }
 
 export function makeTinyArchive(keys?: Keys): Promise<TestArchive> {
-  return makeArchive({ suites: [tinySuite(tinyPackages())] }, keys);
+  const security = tinySuite([], { name: `${release}-security`, contents: false });
+  return makeArchive({ suites: [tinySuite(tinyPackages()), security] }, keys);
 }
 
 /** The options that say where packages come from. @param url the archive's, or that of a server of it */

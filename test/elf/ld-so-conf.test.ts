@@ -44,7 +44,6 @@ const usable = requireThat(process.platform === 'linux' && process.getuid?.() ==
 
 const cases: readonly (readonly [string, Readonly<Record<string, string>>])[] = [
   ['plain lines, comments and spaces', { 'etc/ld.so.conf': '# first\n\n  /a  # why\n/b/c///\n/a\n\t/d\n' }],
-  ['directories with a type', { 'etc/ld.so.conf': '/a=libc6\n/b =libc5\n' }],
   ['hwcap lines', { 'etc/ld.so.conf': 'hwcap 0 nosegneg\n/a\n' }],
   [
     'includes in the order of their names',
@@ -74,6 +73,17 @@ const cases: readonly (readonly [string, Readonly<Record<string, string>>])[] = 
 
 describe.skipIf(!usable)('readLdSoConf', () => {
   it.each(cases)('reads %s as ldconfig does', async (_, files) => {
+    expect(await compared(files)).not.toEqual([]);
+  });
+
+  it('reads directories with a type as an ldconfig does that knows types', async ({ skip }) => {
+    const read = await compared({ 'etc/ld.so.conf': '/a=libc6\n/b/c =libc5\n' });
+    if (read.length === 0) skip('this ldconfig takes the type for a part of the name');
+    expect(read).toEqual(['/a', '/b/c']);
+  });
+
+  /** Checks that what we read is what ldconfig reads. @returns what that is */
+  async function compared(files: Readonly<Record<string, string>>): Promise<readonly unknown[]> {
     const root = place();
     write(root, files);
     for (const directory of ['a', 'b/c', 'c', 'd', 'y', 'z', 'hidden', 'bad', 'bak']) {
@@ -89,9 +99,9 @@ describe.skipIf(!usable)('readLdSoConf', () => {
     const exists = new Set(real);
     const found = await readLdSoConf(rootedView(root));
     expect(found.filter((directory) => exists.has(directory))).toEqual(real);
-    expect(real.length).toBeGreaterThan(0);
     expect(found.filter((directory) => /hidden|bad|bak/.test(directory))).toEqual([]);
-  });
+    return real;
+  }
 });
 
 describe('readLdSoConf, hostile', () => {

@@ -9,6 +9,7 @@ import { readTar } from '../../build/package/tar.js';
 import { openCache, type Cache } from '../../build/support/cache.js';
 import { ToolError } from '../../build/support/errors.js';
 import { buildDeb, controlText, debCompressions, debOf, sha256Of } from '../support/deb.js';
+import { expectModestMemory } from '../support/memory.js';
 import { gnuLong, paxHeader, tarArchive, type TarSpec } from '../support/tar-builder.js';
 import { requireTools } from '../support/tools.js';
 
@@ -82,7 +83,7 @@ function withChecksums(archive: Buffer): Buffer {
   return data;
 }
 
-/** The outcome is a result or a ToolError of one line, in time. */
+/** The outcome is a result or a ToolError of one line, in time and in little memory. */
 async function survives(work: () => Promise<unknown>): Promise<void> {
   const begin = performance.now();
   try {
@@ -92,6 +93,7 @@ async function survives(work: () => Promise<unknown>): Promise<void> {
     expect(String(error)).toMatch(/^ToolError: cannot \w+ .+: .+$/);
   }
   expect(performance.now() - begin).toBeLessThan(patience);
+  expectModestMemory();
 }
 
 async function openChanged(bytes: Buffer): Promise<void> {

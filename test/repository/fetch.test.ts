@@ -317,7 +317,12 @@ describe('blob', () => {
     const missing = await serve((_, response) => response.writeHead(404).end('no'));
     const good = await serve(file(bytes, '"1"'));
     const warnings: string[] = [];
-    const log = { ...silentLog, warn: (text: string) => warnings.push(text) };
+    const details: string[] = [];
+    const log = {
+      ...silentLog,
+      warn: (text: string) => warnings.push(text),
+      debug: (text: string) => details.push(text),
+    };
     await fetcherWith({ log }).blob(
       [bad, missing, good].map(({ url }) => `${url}/x`),
       expected,
@@ -326,9 +331,11 @@ describe('blob', () => {
     expect(missing.log).toHaveLength(1);
     const zeros = createHash('sha256').update(Buffer.alloc(bytes.length)).digest('hex');
     expect(warnings).toEqual([
-      `cannot fetch ${bad.url}/x: expected sha256 ${expected.sha256}, got ${zeros}; trying the next mirror`,
-      `cannot fetch ${missing.url}/x: the server does not have it; trying the next mirror`,
+      `cannot fetch ${bad.url}/x: expected sha256 ${expected.sha256}, got ${zeros}; trying ${missing.url}/x`,
     ]);
+    expect(details).toContain(
+      `cannot fetch ${missing.url}/x: the server does not have it; trying ${good.url}/x`,
+    );
   });
 
   it('says what was expected and what came, and keeps nothing', async () => {

@@ -91,7 +91,7 @@ describe('a forward proxy', () => {
     const bytes = Buffer.alloc(200_000, 'x');
     const target = await listen(createServer((_, response) => response.end(bytes)));
     const { port, log } = await proxy(target);
-    const fetcher = await fetcherWith({ proxies: { http: `http://127.0.0.1:${port}/` } });
+    const fetcher = await fetcherWith({ environment: { http_proxy: `http://127.0.0.1:${port}/` } });
     const sha256 = createHash('sha256').update(bytes).digest('hex');
     await fetcher.blob(['http://mirror.invalid/a'], { sha256, size: bytes.length, label: 'a' });
     expect(log).toEqual(['GET http://mirror.invalid/a']);
@@ -210,18 +210,17 @@ describe('proxyFor', () => {
   const shown = (url: URL | undefined): string => url?.href ?? 'direct';
 
   it.each([
-    [{}, {}, 'direct', 'direct'],
-    [{}, { http_proxy: 'http://p:1' }, 'http://p:1/', 'direct'],
-    [{}, { http_proxy: '', HTTP_PROXY: 'http://P:1' }, 'http://p:1/', 'direct'],
-    [{}, { http_proxy: 'http://p:1', HTTP_PROXY: 'http://q:1' }, 'http://p:1/', 'direct'],
-    [{}, { https_proxy: 'p:1' }, 'direct', 'http://p:1/'],
-    [{}, { all_proxy: 'http://p:1', https_proxy: 'https://q' }, 'http://p:1/', 'https://q/'],
-    [{ http: 'http://a:1' }, { http_proxy: 'http://p:1' }, 'http://a:1/', 'direct'],
-    [{ http: 'DIRECT' }, { http_proxy: 'http://p:1' }, 'direct', 'direct'],
-    [{ https: 'http://a:1' }, { no_proxy: 'example.org' }, 'direct', 'direct'],
-  ])('%o and %o', (proxies, environment, forHttp, forHttps) => {
-    expect(shown(proxyFor(http, proxies, environment))).toBe(forHttp);
-    expect(shown(proxyFor(https, proxies, environment))).toBe(forHttps);
+    [{}, 'direct', 'direct'],
+    [{ http_proxy: 'http://p:1' }, 'http://p:1/', 'direct'],
+    [{ http_proxy: '', HTTP_PROXY: 'http://P:1' }, 'http://p:1/', 'direct'],
+    [{ http_proxy: 'http://p:1', HTTP_PROXY: 'http://q:1' }, 'http://p:1/', 'direct'],
+    [{ https_proxy: 'p:1' }, 'direct', 'http://p:1/'],
+    [{ all_proxy: 'http://p:1', https_proxy: 'https://q' }, 'http://p:1/', 'https://q/'],
+    [{ http_proxy: 'DIRECT', all_proxy: 'http://p:1' }, 'direct', 'http://p:1/'],
+    [{ https_proxy: 'http://a:1', no_proxy: 'example.org' }, 'direct', 'direct'],
+  ])('%o', (environment, forHttp, forHttps) => {
+    expect(shown(proxyFor(http, environment))).toBe(forHttp);
+    expect(shown(proxyFor(https, environment))).toBe(forHttps);
   });
 
   it.each([
@@ -241,15 +240,15 @@ describe('proxyFor', () => {
     ['http://[fe80::2]/', '::1', false],
     ['http://ftp.example.org/', ' , ,', false],
   ])('%s with no_proxy=%s', (url, no_proxy, direct) => {
-    const proxy = proxyFor(new URL(url), {}, { all_proxy: 'http://p:1', no_proxy });
+    const proxy = proxyFor(new URL(url), { all_proxy: 'http://p:1', no_proxy });
     expect(proxy === undefined).toBe(direct);
   });
 
   it('refuses other kinds of proxy, without showing a password', () => {
-    expect(() => proxyFor(http, {}, { all_proxy: 'socks5h://me:secret@p:1' })).toThrow(
+    expect(() => proxyFor(http, { all_proxy: 'socks5h://me:secret@p:1' })).toThrow(
       'cannot use the proxy socks5h://p:1: only http and https proxies are supported',
     );
-    expect(() => proxyFor(http, {}, { http_proxy: 'http://me:secret@' })).toThrow(
+    expect(() => proxyFor(http, { http_proxy: 'http://me:secret@' })).toThrow(
       'cannot use the proxy: its address is not a URL',
     );
   });

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 
@@ -32,8 +33,8 @@ export interface RunOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** Program and arguments to run it with, such as `['setpriv', '--reuid=65534']`. */
   readonly under?: readonly string[];
-  /** Sent when the promise is fulfilled, if the program runs still. */
-  readonly interrupt?: { readonly signal: NodeJS.Signals; readonly when: Promise<unknown> };
+  /** Sent one after the other when the promise is fulfilled, if the program runs still. */
+  readonly interrupt?: { readonly signals: readonly NodeJS.Signals[]; readonly when: Promise<unknown> };
 }
 
 /** A directory of its own for one user: files, cache and apt configuration. Nothing of the host's reaches the program. */
@@ -76,7 +77,12 @@ export class Place {
       ),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    void interrupt?.when.then(() => child.kill(interrupt.signal));
+    void interrupt?.when.then(async () => {
+      for (const signal of interrupt.signals) {
+        child.kill(signal);
+        await sleep(100);
+      }
+    });
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name].setEncoding('utf8').on('data', (chunk: string) => (output[name] += chunk));

@@ -138,11 +138,11 @@ export interface Listed {
   readonly path: string | undefined;
 }
 
-/** What `ld.so --list` or LD_TRACE_LOADED_OBJECTS prints, without the kernel's own object. */
+/** What `ld.so --list` or LD_TRACE_LOADED_OBJECTS prints, without the kernel's own object, which QEMU makes without a name. */
 export function parseList(stdout: string): readonly Listed[] {
   return stdout
     .split('\n')
-    .filter((line) => line.startsWith('\t') && !/^\tlinux-(vdso|gate)|^\tstatically linked$/.test(line))
+    .filter((line) => line.startsWith('\t') && !/^\t(linux-(vdso|gate)| \()|^\tstatically linked$/.test(line))
     .map((line) => {
       const match = /^\t(.*?)(?: => (.*?))?(?: \(0x[0-9a-f]+\))?$/.exec(line);
       const name = match?.[1] ?? line;

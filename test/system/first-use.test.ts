@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, rm, stat, symlink } from 'node:fs/promises';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,14 +87,35 @@ describe.skipIf(!ready)('first use', () => {
   }, 300_000);
 
   it('shows its help within a quarter of a second', { retry: 2 }, async () => {
+    expect(await timeOf('--help')).toBeLessThan(250);
+  });
+
+  it('builds again within a second', { retry: 2, timeout: 120_000 }, async () => {
+    const build = ['build', 'images/scratch/dhcpd.yaml'] as const;
+    await first.run('node', 'dist/cli.js', ...build);
+    expect(await timeOf(...build)).toBeLessThan(1000);
+  });
+
+  /** Milliseconds that the program takes, the median of five runs. */
+  async function timeOf(...args: readonly string[]): Promise<number> {
     const runs: { readonly elapsed: number; readonly computed: number }[] = [];
-    for (let count = 0; count < 5; count += 1)
-      runs.push(await timeHelp(join(first.directory, 'dist/cli.js')));
+    for (let count = 0; count < 5; count += 1) {
+      const begin = performance.now();
+      // `times` prints user and system time of the children in its second line: 0m0.070000s 0m0.010000s
+      const script = '"$@" >/dev/null && times';
+      const report = await first.run('sh', '-c', script, 'sh', 'node', 'dist/cli.js', ...args);
+      const elapsed = performance.now() - begin;
+      const seconds = [...(report.split('\n')[1] ?? '').matchAll(/([0-9]+)m([0-9.]+)s/g)].map(
+        ([, minutes, rest]) => Number(minutes) * 60 + Number(rest),
+      );
+      expect(seconds).toHaveLength(2);
+      runs.push({ elapsed, computed: seconds.reduce((sum, one) => sum + one * 1000, 0) });
+    }
     // On a machine that is busy with other things, only the processor's time says something about the program.
     const busy = (loadavg()[0] ?? 0) > availableParallelism();
-    const times = runs.map((one) => (busy ? one.computed : one.elapsed)).sort((a, b) => a - b);
-    expect(times[2], JSON.stringify(runs)).toBeLessThan(250);
-  });
+    process.stdout.write(`${args.join(' ')}: ${JSON.stringify(runs)}${busy ? ', on a busy machine' : ''}\n`);
+    return runs.map((one) => (busy ? one.computed : one.elapsed)).sort((a, b) => a - b)[2] ?? Infinity;
+  }
 
   /** The working tree as a fresh clone, with its dependencies installed. */
   async function clone(name: string, umask: string, environment: Record<string, string>): Promise<Place> {
@@ -140,22 +162,6 @@ describe.skipIf(!ready)('first use', () => {
   }
 });
 
-/** Milliseconds that passed, and that the processor worked, until the program had shown its help and ended. */
-async function timeHelp(program: string): Promise<{ readonly elapsed: number; readonly computed: number }> {
-  const begin = performance.now();
-  const { stdout } = await run({
-    // `times` prints user and system time of the children in its second line: 0m0.070000s 0m0.010000s
-    argv: [toolPath('sh'), '-c', '"$@" >/dev/null && times', 'sh', process.execPath, program, '--help'],
-    environment: baseEnvironment(process.env),
-  });
-  const elapsed = performance.now() - begin;
-  const seconds = [...(stdout.split('\n')[1] ?? '').matchAll(/([0-9]+)m([0-9.]+)s/g)].map(
-    ([, minutes, rest]) => Number(minutes) * 60 + Number(rest),
-  );
-  expect(seconds).toHaveLength(2);
-  return { elapsed, computed: seconds.reduce((sum, one) => sum + one * 1000, 0) };
-}
-
 /** What git has or would add: a clone of the next commit. */
 async function packWorkingTree(archive: string): Promise<void> {
   const environment = baseEnvironment(process.env);
@@ -169,7 +175,10 @@ async function packWorkingTree(archive: string): Promise<void> {
     argv: ['tar', '--create', '--file', archive, '--null', '--verbatim-files-from', '--files-from=-'],
     cwd: checkout,
     environment,
-    input: listed.stdout,
+    // git still lists what has been removed since the last commit.
+    input: listed.stdout.replace(/[^\0]+\0/g, (entry) =>
+      existsSync(join(checkout, entry.slice(0, -1))) ? entry : '',
+    ),
   });
 }
 

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { BuiltImage } from '../../build/image/engine.js';
 import type { Architecture } from '../../build/support/architecture.js';
 import { run } from '../../build/support/exec.js';
+import { hostArchitecture, otherArchitecture } from '../support/host.js';
 import { leaseByDhclient, leaseByUdhcpc } from '../support/lab-client.js';
 import { buildImage } from '../support/lab-image.js';
 import { canRun, openPodman, type LabContainer, type LabPodman } from '../support/lab-podman.js';
@@ -14,10 +15,11 @@ import { requireThat, requireTools } from '../support/tools.js';
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
   requireTools('ip', 'ethtool', 'podman', 'runc', 'buildah', 'udhcpc', 'dhclient');
-const both: readonly Architecture[] = ['x86_64', 'aarch64'];
+const engines = ['oci', 'buildah'] as const;
+type Engine = (typeof engines)[number];
+const both: readonly Architecture[] = [hostArchitecture, otherArchitecture];
 const emulated =
   ready && requireThat(both.every(canRun), 'an emulator for the foreign architecture in binfmt_misc');
-const host: Architecture = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 
 /** What every lease must say, whoever gives it and whoever asks. */
 const offered = {
@@ -71,21 +73,18 @@ beforeEach(async (context) => {
 });
 
 describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
-  let embedded: BuiltImage;
+  const images = new Map<Engine, BuiltImage>();
   beforeAll(async () => {
-    embedded = await build('dhcpd', 'oci', both);
+    for (const engine of engines) images.set(engine, await build('dhcpd', engine, both));
   }, 240_000);
 
-  it('leases when the embedded writer made it', () => expectLeases(embedded, host));
-  it('leases when buildah made it', async () => {
-    await expectLeases(await build('dhcpd', 'buildah', [host]), host);
-  }, 120_000);
-  it.skipIf(!emulated)('leases on the other architecture of the same index', () =>
-    expectLeases(embedded, host === 'x86_64' ? 'aarch64' : 'x86_64'),
+  it.each(engines)('leases when %s made it', (engine) => expectLeases(madeBy(engine), hostArchitecture));
+  it.skipIf(!emulated).each(engines)('leases on the other architecture of the index of %s', (engine) =>
+    expectLeases(madeBy(engine), otherArchitecture),
   );
 
   it('remembers a lease in the volume when the container is made anew', async () => {
-    const id = await podman.load(embedded.archive);
+    const id = await podman.load(madeBy('oci').archive);
     const first = await serveDhcpd(id);
     const before = await leaseByUdhcpc(run, lab, 'web1');
     await first.waitFor(/^DHCPACK/m);
@@ -98,11 +97,17 @@ describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
   });
 
   it('does not serve without the right to open a packet socket', async () => {
-    const id = await podman.load(embedded.archive);
+    const id = await podman.load(madeBy('oci').archive);
     await expect(serveDhcpd(id, ['NET_BIND_SERVICE'])).rejects.toThrow(
       /has ended without .*Open a socket for LPF: Operation not permitted/s,
     );
   });
+
+  function madeBy(engine: Engine): BuiltImage {
+    const image = images.get(engine);
+    if (image === undefined) throw new Error(`${engine} has made no image`);
+    return image;
+  }
 
   async function expectLeases(image: BuiltImage, architecture: Architecture): Promise<void> {
     const id = await take(image, architecture);
@@ -149,10 +154,8 @@ describe.skipIf(!ready)('dnsmasq from nothing', () => {
     image = await build('dnsmasq', 'oci', both);
   }, 240_000);
 
-  it('leases on this host', () => expectLeases(host));
-  it.skipIf(!emulated)('leases on the other architecture', () =>
-    expectLeases(host === 'x86_64' ? 'aarch64' : 'x86_64'),
-  );
+  it('leases on this host', () => expectLeases(hostArchitecture));
+  it.skipIf(!emulated)('leases on the other architecture', () => expectLeases(otherArchitecture));
 
   async function expectLeases(architecture: Architecture): Promise<void> {
     const server = await podman.serve({
@@ -187,11 +190,7 @@ describe.skipIf(!ready)('dnsmasq from nothing', () => {
   }
 });
 
-async function build(
-  name: string,
-  engine: 'oci' | 'buildah',
-  on: readonly Architecture[],
-): Promise<BuiltImage> {
+async function build(name: string, engine: Engine, on: readonly Architecture[]): Promise<BuiltImage> {
   const directory = join(work, `${name}-${engine}`);
   await mkdir(directory);
   const options = ['--engine', engine, '--arch', on.join(',')];
@@ -202,10 +201,10 @@ async function build(
 async function take(image: BuiltImage, architecture: Architecture): Promise<string> {
   // The first is the user's command: there the host decides which architecture it takes from the index.
   const id =
-    architecture === host
+    architecture === hostArchitecture
       ? await podman.load(image.archive)
       : await podman.pull(image.archive, image.reference, architecture);
-  if (architecture !== host) await lab.completeChecksums();
+  if (architecture !== hostArchitecture) await lab.completeChecksums();
   const manifest = image.manifests.find((candidate) => candidate.architecture === architecture);
   expect(`sha256:${id}`).toBe(manifest?.configDigest);
   return id;

@@ -11,6 +11,8 @@ export interface AptConfiguration {
   readonly defaults: SourceDefaults;
   /** Every enabled source in apt's own order. */
   readonly sources: readonly Source[];
+  /** Files of apt_preferences(5), in apt's own order. */
+  readonly preferences: readonly string[];
   /** Acquire::http(s)::Proxy in the words of the usual environment variables; apt lets them win over those. */
   readonly proxyEnvironment: Readonly<Record<string, string>>;
 }
@@ -39,7 +41,6 @@ export async function readAptConfiguration(options: AptHostOptions): Promise<Apt
   if (dump === undefined) return undefined;
   const config = parseDump(dump);
   const path = (name: string): string | undefined => findPath(config, name);
-  await warnOfPreferences(config, options.log);
   const defaults: SourceDefaults = {
     keyrings: [
       ...(await existing(path('Dir::Etc::trusted'))),
@@ -64,7 +65,11 @@ export async function readAptConfiguration(options: AptHostOptions): Promise<Apt
     const parse = file.endsWith('.sources') ? parseSources : parseList;
     sources.push(...parse(await readText(file), file, defaults, options.log));
   }
-  return { defaults, sources, proxyEnvironment: proxies(config, options) };
+  const preferences = [
+    ...(await existing(path('Dir::Etc::preferences'))),
+    ...(await listFiles(path('Dir::Etc::preferencesparts'), /^[^.]+$|\.pref$/)),
+  ];
+  return { defaults, sources, preferences, proxyEnvironment: proxies(config, options) };
 }
 
 async function dumpConfiguration({ exec, environment }: AptHostOptions): Promise<string | undefined> {
@@ -152,16 +157,6 @@ function proxies(
     variables['no_proxy'] = [...(others === undefined ? [] : [others]), ...new Set(direct)].join(',');
   }
   return variables;
-}
-
-async function warnOfPreferences(config: ReadonlyMap<string, string>, log: Log): Promise<void> {
-  const files = [
-    ...(await existing(findPath(config, 'Dir::Etc::preferences'))),
-    ...(await listFiles(findPath(config, 'Dir::Etc::preferencesparts'), /^[^.]+$|\.pref$/)),
-  ];
-  if (files.length > 0) {
-    log.warn(`apt preferences are not looked at, the newest version is taken: ${files.join(', ')}`);
-  }
 }
 
 async function existing(path: string | undefined): Promise<readonly string[]> {

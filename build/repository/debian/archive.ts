@@ -10,10 +10,11 @@ import { checkIdentity } from './identity.js';
 import { debianArchitecture } from './layout.js';
 import { writeIndexFile, type IndexFile } from './index-file.js';
 import { indexPackages } from './packages.js';
+import { pinsAgainst, type Pin } from './preferences.js';
 import { createProviderSearch, type ContentsFile } from './provider.js';
-import { fetchIndex, fetchRelease, type Release, type ReleaseFile } from './release.js';
+import { fetchIndex, type ReleaseFile } from './release.js';
+import { openSuites, type OpenSuite, type SuitesOptions } from './open-suites.js';
 import { encodePath, type Source } from './sources.js';
-import { belongsTo } from './suites.js';
 
 /** The archive of one release for one architecture, verified: what pipeline needs of any family. */
 export interface DebianArchive {
@@ -75,22 +76,14 @@ export type DecompressFile = (
   limit: number,
 ) => AsyncIterable<Uint8Array>;
 
-export interface ArchiveOptions {
+export interface ArchiveOptions extends Omit<SuitesOptions, 'debian'> {
   /** In order of preference. */
   readonly sources: readonly Source[];
-  /** Codename, or the suite that was asked for. */
-  readonly release: string;
   readonly architecture: Architecture;
-  readonly fetcher: Fetcher;
-  /** What has been fetched for other architectures of the same run. */
-  readonly releases?: Map<string, Promise<Release | undefined>>;
-  readonly cache: Cache;
-  /** Read the Releases as they were last accepted; the fetcher must be offline too. */
-  readonly offline: boolean;
+  /** Pins of the host's apt, to warn of. */
+  readonly pins?: readonly Pin[];
   readonly openPackage: OpenPackage;
   readonly decompressFile: DecompressFile;
-  readonly now: Date;
-  readonly log: Log;
 }
 
 /** Bytes of an unpacked Packages or Contents index; the largest today has a twentieth of it. */
@@ -104,8 +97,9 @@ const packagesLimit = 1024 ** 3;
 export async function openArchive(options: ArchiveOptions): Promise<DebianArchive> {
   const { architecture, fetcher, openPackage, decompressFile } = options;
   const debian = debianArchitecture(architecture);
-  const suites = await readReleases(mergeSources(options.sources), debian, options);
-  const parts = suites.flatMap((suite) => packagesParts(suite, debian, options.log));
+  const suites = await openSuites(options.sources, { ...options, debian });
+  const wanted = suites.flatMap((suite) => wantedIndexes(suite, debian));
+  const parts = wanted.flatMap(packagesPart);
   if (parts.length === 0) {
     throw cannot(
       'find',
@@ -115,6 +109,10 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
         hint: 'choose another architecture, or another archive with --mirror URL',
       },
     );
+  }
+  for (const { source, path } of wanted) {
+    if (parts.some((part) => part.source === source && part.wanted === path)) continue;
+    options.log.warn(`${source.configuredAt}: ${shownUrl(source.uri)} ${source.suite} has no ${path}`);
   }
 
   const temporaries: TemporaryBlob[] = [];
@@ -153,6 +151,17 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
     }
     return contents;
   };
+  const warnOfPins = (name: string): void => {
+    const found = index.find(name);
+    const having = files.filter(({ offsets }) => offsets.has(name)).map(({ source }) => source);
+    const candidates = suites.filter(({ source }) => having.includes(source));
+    const suite = candidates.find(({ source }) => source === found?.source);
+    if (found === undefined || suite === undefined) return;
+    const choice = { name, version: found.record.version, suite, candidates };
+    for (const { where, packages } of pinsAgainst(options.pins ?? [], choice)) {
+      options.log.warn(`${where}: the pin of ${packages} is not looked at, the newest version is taken`);
+    }
+  };
   const search = createProviderSearch({
     index,
     open,
@@ -172,6 +181,7 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
     similar: (name) => index.similar(name),
     open: async (records) => {
       search.chosen(records);
+      for (const { name } of records) warnOfPins(name);
       return Promise.all(records.map((record) => open(record)));
     },
     provider: (request) => search.provider(request),
@@ -189,108 +199,13 @@ export function locateLocked(
   return [...new Set([...own, ...others].map(({ uri }) => uri + encodePath(locked.path)))];
 }
 
-interface OpenSuite {
-  readonly source: Source;
-  readonly release: Release;
-}
-
-/** apt takes entries of one URI and suite for one source; they may differ in their components only. */
-function mergeSources(sources: readonly Source[]): readonly Source[] {
-  const merged = new Map<string, Source>();
-  for (const source of sources) {
-    const key = `${source.uri} ${source.suite} ${source.architectures?.join(' ') ?? ''}`;
-    const known = merged.get(key);
-    if (known !== undefined && JSON.stringify(known.keyring) !== JSON.stringify(source.keyring)) {
-      throw cannot(
-        'use',
-        `${shownUrl(source.uri)} ${source.suite}`,
-        'two of its entries have different Signed-By values',
-        {
-          hint: `make ${known.configuredAt} and ${source.configuredAt} equal`,
-        },
-      );
-    }
-    const components = [...new Set([...(known?.components ?? []), ...source.components])];
-    merged.set(key, { ...source, ...known, components });
-  }
-  return [...merged.values()];
-}
-
-async function readReleases(
-  sources: readonly Source[],
-  debian: string,
-  options: ArchiveOptions,
-): Promise<readonly OpenSuite[]> {
-  const { log, release: wanted } = options;
-  const usable = sources
-    .filter((source) => {
-      if (source.architectures === undefined || source.architectures.includes(debian)) return true;
-      log.debug(`${source.configuredAt}: left out, it is not for ${debian}`);
-      return false;
-    })
-    .map((source) => ({ ...source, suite: source.suite.replaceAll('$(ARCH)', debian) }));
-  const results = await Promise.all(
-    usable.map(async (source) => {
-      try {
-        return { source, release: await releaseOf(source, options), error: undefined };
-      } catch (thrown) {
-        const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-        return { source, release: undefined, error };
-      }
-    }),
-  );
-  const suites: OpenSuite[] = [];
-  for (const { source, release, error } of results) {
-    if (release !== undefined) {
-      if (isOfRelease(source, release, wanted)) suites.push({ source, release });
-      else
-        log.debug(
-          `${source.configuredAt}: left out, ${source.suite} is ${release.codename ?? 'another release'}`,
-        );
-      continue;
-    }
-    // Another archive of the same suite answers for an unreachable one; nothing answers for a false signature.
-    const replaced = results.some(
-      (other) => other.release !== undefined && other.source.suite === source.suite,
-    );
-    if (
-      error !== undefined &&
-      !(replaced && error instanceof ToolError && error.message.startsWith('cannot fetch '))
-    ) {
-      throw error;
-    }
-    if (error instanceof ToolError) log.warn(`${source.configuredAt}: left out, ${error.message}`);
-    else if (source.optional || replaced)
-      log.info(`${shownUrl(source.uri)} has no ${source.suite}, left out`);
-    else {
-      throw cannot(
-        'find',
-        `the suite ${source.suite}`,
-        `${shownUrl(source.uri)} has neither InRelease nor Release of it`,
-        {
-          hint: `correct ${source.configuredAt}, or choose another archive with --mirror URL`,
-        },
-      );
-    }
-  }
-  return suites;
-}
-
-/** Every architecture of a run asks for the same Releases. */
-function releaseOf(source: Source, options: ArchiveOptions): Promise<Release | undefined> {
-  const key = JSON.stringify(source);
-  const release = options.releases?.get(key) ?? fetchRelease(source, options);
-  options.releases?.set(key, release);
-  return release;
-}
-
-/** A moving name such as `stable` may have come to mean another release than the one wanted. */
-function isOfRelease(source: Source, { codename }: Release, wanted: string): boolean {
-  if (source.suite.endsWith('/') || belongsTo(source.suite, wanted)) return true;
-  return codename !== undefined && belongsTo(codename, wanted);
+interface WantedIndex extends OpenSuite {
+  /** Without an ending. */
+  readonly path: string;
 }
 
 interface PackagesPart extends OpenSuite {
+  readonly wanted: string;
   readonly path: string;
   readonly file: ReleaseFile;
   readonly format: 'none' | 'gz' | 'xz';
@@ -305,25 +220,27 @@ const packagesEndings = [
   { ending: '', format: 'none' },
 ] as const;
 
-function packagesParts({ source, release }: OpenSuite, debian: string, log: Log): PackagesPart[] {
+function wantedIndexes(suite: OpenSuite, debian: string): WantedIndex[] {
+  const { source, release } = suite;
+  if (source.suite.endsWith('/')) return [{ ...suite, path: 'Packages' }];
   const architectures = release.indexOfAll ? [debian, 'all'] : [debian];
-  const wanted = source.suite.endsWith('/')
-    ? ['Packages']
-    : source.components.flatMap((component) =>
-        architectures.map((architecture) => `${component}/binary-${architecture}/Packages`),
-      );
-  return wanted.flatMap((path) => {
-    for (const { ending, format } of packagesEndings) {
-      const file = release.files.get(path + ending);
-      if (file !== undefined) {
-        return [
-          { source, release, path: path + ending, file, format, unpacked: release.files.get(path)?.size },
-        ];
-      }
+  return source.components.flatMap((component) =>
+    architectures.map((architecture) => ({
+      ...suite,
+      path: `${component}/binary-${architecture}/Packages`,
+    })),
+  );
+}
+
+function packagesPart({ source, release, path: wanted }: WantedIndex): PackagesPart[] {
+  for (const { ending, format } of packagesEndings) {
+    const path = wanted + ending;
+    const file = release.files.get(path);
+    if (file !== undefined) {
+      return [{ source, release, wanted, path, file, format, unpacked: release.files.get(wanted)?.size }];
     }
-    log.warn(`${source.configuredAt}: ${shownUrl(source.uri)} ${source.suite} has no ${path}`);
-    return [];
-  });
+  }
+  return [];
 }
 
 async function readPackages(

@@ -7,14 +7,19 @@ import {
   type OpenPackage,
 } from './archive.js';
 import { checkIdentity } from './identity.js';
-import { fetchRelease, type Release } from './release.js';
+import { debianArchitecture } from './layout.js';
+import { openSuites } from './open-suites.js';
+import { readPins, type Pin } from './preferences.js';
+import type { Release } from './release.js';
+import type { Source } from './sources.js';
 import { chooseSources, type ChosenSources } from './suites.js';
 import type { PackageContents } from '../../package/contents.js';
-import type { Architecture } from '../../support/architecture.js';
+import { architectures, type Architecture } from '../../support/architecture.js';
 import type { Cache } from '../../support/cache.js';
 import type { Exec } from '../../support/exec.js';
 import type { Log } from '../../support/log.js';
 import { cannot, reasonOf, ToolError } from '../../support/errors.js';
+import { shownUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
 import type { LockedPackage, LockedTarget, LockFile } from '../lock.js';
 
@@ -59,6 +64,7 @@ export class DebianOrigin {
   #apt: Promise<AptConfiguration | undefined> | undefined;
   #fetcher: Promise<Fetcher> | undefined;
   #chosen: Promise<ChosenSources> | undefined;
+  #pins: Promise<readonly Pin[]> | undefined;
 
   constructor(options: OriginOptions) {
     this.#options = options;
@@ -113,13 +119,18 @@ export class DebianOrigin {
   /** The archive itself, verified, for choosing packages. */
   async archive(architecture: Architecture): Promise<DebianArchive> {
     const { cache, offline, log, now, openPackage, decompressFile } = this.#options;
-    const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
+    const [{ release, sources }, fetcher, pins] = await Promise.all([
+      this.#sources(),
+      this.#connect(),
+      this.#readPins(),
+    ]);
     const archive = await openArchive({
       release,
       sources,
       architecture,
       fetcher,
       releases: this.#releases,
+      pins,
       cache,
       offline,
       log,
@@ -133,28 +144,25 @@ export class DebianOrigin {
 
   /** Asks every suite for its Release, verified: whether the archive can be reached and trusted. */
   async survey(): Promise<readonly SuiteSurvey[]> {
-    const [{ sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
+    const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
     const { cache, offline, log, now } = this.#options;
-    const surveys = await Promise.all(
-      sources.map(async (source) => {
-        const release = await fetchRelease(source, { fetcher, cache, offline, log, now });
-        if (release === undefined && !source.optional) {
-          throw cannot('find', `suite ${source.suite}`, 'the archive does not have it', {
-            hint: 'correct --suite, --mirror or the apt configuration',
-          });
-        }
-        return release === undefined
-          ? []
-          : [
-              {
-                suite: source.suite,
-                date: new Date(release.date).toISOString().slice(0, 10),
-                architectures: release.architectures,
-              },
-            ];
-      }),
-    );
-    return surveys.flat();
+    const suites = await openSuites(sources, {
+      release,
+      debian: undefined,
+      fetcher,
+      cache,
+      offline,
+      log,
+      now,
+    });
+    return suites.map(({ source, release: { date, architectures: debian } }) => ({
+      url: shownUrl(source.uri),
+      suite: source.suite,
+      date: new Date(date).toISOString().slice(0, 10),
+      architectures: architectures.filter((name) => debian.includes(debianArchitecture(name))),
+      keyring: keyringName(source),
+      configuredAt: source.configuredAt,
+    }));
   }
 
   /** Gives every opened package, index and connection back. */
@@ -235,6 +243,11 @@ export class DebianOrigin {
     return this.#fetcher;
   }
 
+  #readPins(): Promise<readonly Pin[]> {
+    this.#pins ??= (async () => readPins((await this.#hostApt())?.preferences ?? [], this.#options.log))();
+    return this.#pins;
+  }
+
   #hostApt(): Promise<AptConfiguration | undefined> {
     const { exec, environment, log } = this.#options;
     this.#apt ??= readAptConfiguration({ exec, environment, log });
@@ -248,9 +261,22 @@ export interface LockedPackages {
 }
 
 export interface SuiteSurvey {
+  /** Of the archive, without a password. */
+  readonly url: string;
   readonly suite: string;
   /** Day of its Release, YYYY-MM-DD. */
   readonly date: string;
-  /** Debian architecture names. */
-  readonly architectures: readonly string[];
+  /** Those of the known ones that it has packages for. */
+  readonly architectures: readonly Architecture[];
+  /** Whose keys must have signed it. */
+  readonly keyring: string;
+  /** Such as `/etc/apt/sources.list:3`. */
+  readonly configuredAt: string;
+}
+
+function keyringName({ keyring: { files, blocks }, trusted }: Source): string {
+  if (trusted === true) return 'no keys (trusted=yes)';
+  const [first, ...others] = [...files, ...blocks.map(() => 'Signed-By')];
+  if (first === undefined) return 'no keys';
+  return others.length === 0 ? `keys of ${first}` : `keys of ${first} and ${others.length} more`;
 }

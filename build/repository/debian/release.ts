@@ -11,6 +11,9 @@ export interface Release {
   readonly base: string;
   readonly suite: string | undefined;
   readonly codename: string | undefined;
+  readonly origin: string | undefined;
+  readonly label: string | undefined;
+  readonly version: string | undefined;
   /** Milliseconds since the epoch. */
   readonly date: number;
   /** Milliseconds since the epoch, or undefined when it does not say. */
@@ -71,6 +74,9 @@ export function parseRelease(text: string, url: string, base: string): Release {
     base,
     suite: stanza.get('Suite'),
     codename: stanza.get('Codename'),
+    origin: stanza.get('Origin'),
+    label: stanza.get('Label'),
+    version: stanza.get('Version'),
     date: parseDate(date, 'Date', url),
     validUntil: validUntil === undefined ? undefined : parseDate(validUntil, 'Valid-Until', url),
     byHash: stanza.get('Acquire-By-Hash')?.trim().toLowerCase() === 'yes',
@@ -216,7 +222,7 @@ function recordedDate(record: string): number | undefined {
 }
 
 function iso(time: number): string {
-  return new Date(time).toISOString().replace('.000Z', 'Z');
+  return new Date(time).toISOString().replace(/\.[0-9]{3}Z$/, 'Z');
 }
 
 /** Fetches an index file of a Release, by hash where the archive offers it. @returns path of the verified blob */
@@ -231,7 +237,11 @@ export async function fetchIndex(
   const directory = plain.slice(0, plain.lastIndexOf('/') + 1);
   const hashed = `${directory}by-hash/SHA256/${file.sha256}`;
   const useHash = source.byHash === 'force' || (source.byHash === 'yes' && release.byHash);
-  const expected: ExpectedBlob = { ...file, label: `${source.suite} ${path}` };
+  const expected: ExpectedBlob = {
+    ...file,
+    label: `${source.suite} ${path}`,
+    hint: 'the mirror is probably in the middle of an update: try again in a few minutes, or use another with --mirror URL',
+  };
   return fetcher.blob(useHash ? [hashed, plain] : [plain], expected);
 }
 

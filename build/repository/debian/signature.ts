@@ -214,11 +214,20 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
 async function parseKeys(bytes: Buffer): Promise<readonly PublicKey[]> {
   const { readKeys } = await openpgp();
   const blocks = armourBlocks(bytes.toString('latin1'), 'PUBLIC KEY BLOCK');
-  const keys =
-    blocks.length > 0
-      ? (await Promise.all(blocks.map((armoredKeys) => readKeys({ armoredKeys })))).flat()
-      : await readKeys({ binaryKeys: bytes });
-  return keys.map((key) => key.toPublic());
+  // The first bit of every packet is set (RFC 9580, 4.2).
+  if (blocks.length === 0 && (bytes[0] ?? 0) < 0x80) throw new Error('it holds no OpenPGP keys');
+  try {
+    const keys =
+      blocks.length > 0
+        ? (await Promise.all(blocks.map((armoredKeys) => readKeys({ armoredKeys })))).flat()
+        : await readKeys({ binaryKeys: bytes });
+    return keys.map((key) => key.toPublic());
+  } catch (error) {
+    const reason = reasonOf(error);
+    // Its own sentence about that is long and says no more.
+    const detail = reason.startsWith('Error during parsing') ? '' : `: ${lowerFirst(reason)}`;
+    throw new Error(`its OpenPGP keys cannot be read${detail}`, { cause: error });
+  }
 }
 
 /** A file may hold several armoured blocks one after the other. */

@@ -1,6 +1,8 @@
+import { copyFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { locateLocked } from '../../../build/repository/debian/archive.js';
+import { readPins } from '../../../build/repository/debian/preferences.js';
 import type { Source } from '../../../build/repository/debian/sources.js';
 import { makeAptRoot, type AptRoot } from '../../support/apt-root.js';
 import {
@@ -13,6 +15,7 @@ import {
   type TestArchive,
 } from '../../support/debian-archive.js';
 import { requireTools } from '../../support/tools.js';
+import { silentLog } from '../../../build/support/log.js';
 import { makeOpening, sourceOf, type Opening } from './opening.js';
 
 const tools = requireTools(...debianArchiveTools, 'apt-get', 'apt-cache');
@@ -149,6 +152,13 @@ describe.skipIf(!tools)('openArchive', () => {
     await expect(opening.open(sources(), { architecture: 's390x' })).rejects.toThrow(
       'cannot find packages of test for s390x: none of the sources has an index of them',
     );
+    expect(opening.said.filter((line) => line.startsWith('warn'))).toEqual([]);
+    await opening.open(sources(), { architecture: 'aarch64' });
+    expect(opening.said.filter((line) => line.startsWith('warn'))).toEqual(
+      ['test-updates', 'test-security'].map(
+        (suite) => `warn: test source ${suite}: ${server.url} ${suite} has no main/binary-arm64/Packages`,
+      ),
+    );
     const limited = sources().map((source) => ({ ...source, architectures: ['arm64'] }));
     await expect(opening.open(limited)).rejects.toThrow('cannot find packages of test for amd64');
   });
@@ -168,6 +178,101 @@ describe.skipIf(!tools)('openArchive', () => {
       expect(server.requests).toContain('dists/test-updates/main/binary-amd64/Packages.xz');
     } finally {
       await other.close();
+    }
+  });
+
+  it('says of an index that is not the one of the Release that the mirror may be changing', async () => {
+    for (const answer of [Buffer.from('older'), 404]) {
+      server.intercept = (path) =>
+        path.includes('by-hash') ? 404 : path.includes('/Packages') ? answer : undefined;
+      const error: unknown = await opening.open(sources()).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({
+        message: expect.stringMatching(
+          /^cannot fetch \S+\/Packages\.[gx]z: (?:expected \d+ bytes, got 5|the server does not have it)$/,
+        ) as string,
+        hint: expect.stringContaining('in the middle of an update') as string,
+      });
+      expect(opening.said.filter((line) => line.startsWith('warn'))).toEqual([]);
+    }
+  });
+
+  it('warns of pins as far as apt would choose another version for them', async () => {
+    const lines = suites.map((suite) => `deb [signed-by=${archive.keyring}] ${archive.url} ${suite} main\n`);
+    const preferences = join(apt.directory, 'etc/apt/preferences.d/pins');
+    const warning = async (name: string): Promise<{ warned: boolean; differs: boolean }> => {
+      const pins = await readPins([preferences], silentLog);
+      const opened = await opening.open(sources(archive.url), { pins });
+      const record = opened.find(name);
+      if (record === undefined) throw new Error(`${name} is missing`);
+      opening.said.length = 0;
+      // The suites of another package have no say.
+      await opened.open([record]);
+      const warned = opening.said.some((line) => line.startsWith(`warn: ${preferences}:`));
+      return { warned, differs: (await apt.candidate(name)) !== record.version };
+    };
+    expect(await apt.update(lines.join(''))).toBeUndefined();
+    const pins: readonly (readonly [string, string, string, number, boolean])[] = [
+      ['security', 'security', 'release n=test', 900, true],
+      ['security', 'other secur* x', 'release a=test, o=Test, l=Test, c=main', 900, true],
+      ['security', '/^sec/', 'release test-updates', 900, true],
+      ['security', 'security', 'version 2.36-9+deb12u9', 990, true],
+      ['security', 'security', 'version *u14', 990, false],
+      ['security', 'other', 'release n=test', 900, false],
+      ['security', '*', 'release n=test', 900, true],
+      ['security', '*', 'release n=test', 400, false],
+      ['security', '*', 'release n=test-security', 900, false],
+      ['security', '*', 'release n=test-security', 100, true],
+      ['security', '*', 'release n=elsewhere', 900, false],
+      ['security', '*', 'release o=Other,n=test', 900, false],
+      ['security', '*', 'origin "other.invalid"', 900, false],
+      ['security', '*', 'origin ""', 900, false],
+      ['security', '*', 'origin ""', -1, true],
+      ['single', '*', 'release n=test-updates', 900, false],
+      ['epoch', 'epoch', 'release a=test', 1001, true],
+    ];
+    try {
+      for (const [name, packages, pin, priority, warned] of pins) {
+        await writeFile(
+          preferences,
+          `# why\nExplanation: x\nPackage: ${packages}\nPin: ${pin}\nPin-Priority: ${priority}\n`,
+        );
+        expect({ name, packages, pin, priority, ...(await warning(name)) }).toEqual({
+          ...{ name, packages, pin, priority },
+          ...{ warned, differs: warned },
+        });
+      }
+    } finally {
+      await writeFile(preferences, '');
+    }
+  });
+
+  it('asks several mirrors for every suite, and says when none has security updates', async () => {
+    const mirrored = (uri: string): Source[] =>
+      suites.map((suite) => sourceOf(uri, suite, archive.keyring, { optional: suite !== 'test' }));
+    const other = await makeArchive({ suites: [{ name: 'test-security', packages: [] }] }, keys);
+    const plain = await makeArchive(
+      { suites: [{ name: 'test', packages: [{ name: 'a', version: '1' }] }] },
+      keys,
+    );
+    try {
+      const trusting = (all: readonly Source[]): Source[] =>
+        all.map((source) => ({
+          ...source,
+          keyring: { files: [other.keyring, plain.keyring], blocks: [], fingerprints: [] },
+        }));
+      const warnings = (): readonly string[] => opening.said.filter((line) => line.startsWith('warn'));
+      await opening.open(trusting([...mirrored(plain.url), ...mirrored(other.url)]));
+      expect(warnings()).toEqual([]);
+      await opening.open(trusting(mirrored(plain.url)));
+      expect(warnings()).toEqual([
+        expect.stringContaining('no archive has test-security, so security updates'),
+      ]);
+      await expect(opening.open(trusting(mirrored(other.url)))).rejects.toThrow(
+        'cannot find the suite test:',
+      );
+    } finally {
+      await other.remove();
+      await plain.remove();
     }
   });
 
@@ -234,13 +339,15 @@ describe.skipIf(!tools)('openArchive', () => {
 
   it('refuses entries of one suite that trust different keys', async () => {
     const one = sourceOf(server.url, 'test', archive.keyring);
-    const two = sourceOf(server.url, 'test', join(apt.directory, 'other.gpg'));
+    const other = join(apt.directory, 'other.gpg');
+    await copyFile(archive.keyring, other);
+    const two = sourceOf(server.url, 'test', other);
     await expect(opening.open([one, two])).rejects.toThrow(
       'two of its entries have different Signed-By values',
     );
     expect(
       await apt.update(
-        `deb [signed-by=${archive.keyring}] ${archive.url} test main\ndeb ${archive.url} test x\n`,
+        `deb [signed-by=${archive.keyring}] ${archive.url} test main\ndeb [signed-by=${other}] ${archive.url} test x\n`,
       ),
     ).toContain('Conflicting values');
   });

@@ -238,6 +238,7 @@ describe('chooseSources', () => {
     sources: list(
       `deb http://m.invalid/debian bookworm main\ndeb http://m.invalid/debian bookworm-updates main\ndeb http://s.invalid/security bookworm-security main\n${third}`,
     ),
+    preferences: [],
     proxyEnvironment: {},
   };
   const choose = (changes: Partial<SuiteChoice>, log = silentLog): ReturnType<typeof chooseSources> =>
@@ -289,19 +290,29 @@ describe('chooseSources', () => {
   });
 
   it('makes sources from a mirror', async () => {
-    const { sources } = await choose({ mirror: 'https://m.invalid/x', suite: 'trixie', keyring: '/k.gpg' });
+    const { sources } = await choose({
+      mirrors: ['https://m.invalid/x', 'https://s.invalid/y', 'https://m.invalid/x/'],
+      suite: 'trixie',
+      keyring: '/k.gpg',
+    });
     expect(sources.map(({ uri, suite, optional, keyring }) => [uri, suite, optional, keyring.files])).toEqual(
       [
         ['https://m.invalid/x/', 'trixie', false, ['/k.gpg']],
         ['https://m.invalid/x/', 'trixie-updates', true, ['/k.gpg']],
+        ['https://m.invalid/x/', 'trixie-security', true, ['/k.gpg']],
+        ['https://s.invalid/y/', 'trixie', false, ['/k.gpg']],
+        ['https://s.invalid/y/', 'trixie-updates', true, ['/k.gpg']],
+        ['https://s.invalid/y/', 'trixie-security', true, ['/k.gpg']],
       ],
     );
-    const bare = { apt: undefined, mirror: 'file:/srv/debian', suite: 'trixie' };
+    const bare = { apt: undefined, mirrors: ['file:/srv/debian'], suite: 'trixie' };
     await expect(choose({ ...bare, distributionKeyring: '/nowhere' })).rejects.toMatchObject({
       message: 'cannot trust file:///srv/debian/: the host has no keys of the distribution',
       exitCode: 2,
     });
-    await expect(choose({ ...bare, mirror: 'ftp://m.invalid' })).rejects.toMatchObject({ exitCode: 2 });
+    await expect(choose({ ...bare, mirrors: ['ftp://m.invalid'] })).rejects.toMatchObject({ exitCode: 2 });
+    const sid = await choose({ mirrors: ['https://m.invalid/x'], suite: 'sid', keyring: '/k.gpg' });
+    expect(sid.sources.map(({ suite }) => suite)).toEqual(['sid', 'sid-updates']);
   });
 
   it('says what is missing', async () => {
@@ -426,6 +437,7 @@ describe.skipIf(!requireTools('apt-config', 'apt-get'))('beside the real apt', (
       https_proxy: 'http://proxy.invalid:3142',
       no_proxy: 'x.invalid,local.invalid',
     });
-    expect(said).toEqual([expect.stringContaining(`apt preferences are not looked at`)]);
+    expect(ours?.preferences).toEqual([join(etc, 'preferences.d/pin')]);
+    expect(said).toEqual([]);
   });
 });

@@ -14,7 +14,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { replaceDirectory, writeFileAtomically } from '../../build/support/atomic.js';
+import {
+  type AtomicOptions,
+  finishDirectory,
+  finishFile,
+  giveUp,
+  takePlaces,
+  writeFileAtomically,
+} from '../../build/support/atomic.js';
 import { cannot, ToolError } from '../../build/support/errors.js';
 import { baseEnvironment, run } from '../../build/support/exec.js';
 import { isLeftover, removeLeftovers, temporaryFor, temporaryPath } from '../../build/support/temporary.js';
@@ -155,7 +162,14 @@ describe('writeFileAtomically', () => {
   });
 });
 
-describe('replaceDirectory', () => {
+describe('finishDirectory', () => {
+  const replaceDirectory = async (
+    path: string,
+    fill: (aside: string) => Promise<void>,
+    options?: AtomicOptions,
+  ): Promise<void> => {
+    await takePlaces([await finishDirectory(path, fill, options)]);
+  };
   const fillWith =
     (text: string) =>
     async (aside: string): Promise<void> => {
@@ -199,7 +213,7 @@ describe('replaceDirectory', () => {
     await failure(
       inChild(
         path,
-        `await atomic.replaceDirectory(path, async (aside) => { writeFileSync(aside + '/x', ''); process.kill(process.pid, 'SIGKILL'); });`,
+        `await atomic.finishDirectory(path, async (aside) => { writeFileSync(aside + '/x', ''); process.kill(process.pid, 'SIGKILL'); });`,
       ),
     );
     expect(await readdir(directory)).toHaveLength(2);
@@ -225,7 +239,7 @@ describe('replaceDirectory', () => {
     const writer = (name: string): Promise<string> =>
       inChild(
         path,
-        `for (let i = 0; i < 25; i += 1) await atomic.replaceDirectory(path, async (aside) => { writeFileSync(aside + '/1', '${name}'); writeFileSync(aside + '/2', '${name}'); });`,
+        `for (let i = 0; i < 25; i += 1) await atomic.takePlaces([await atomic.finishDirectory(path, async (aside) => { writeFileSync(aside + '/1', '${name}'); writeFileSync(aside + '/2', '${name}'); })]);`,
       );
     await Promise.all([writer('a'), writer('b')]);
     expect(await readFile(join(path, '1'))).toEqual(await readFile(join(path, '2')));
@@ -267,5 +281,35 @@ describe('temporary names', () => {
     expect((await readdir(directory)).sort()).toEqual(
       [mine, old].map((path) => path.slice(directory.length + 1)).sort(),
     );
+  });
+});
+
+describe('takePlaces', () => {
+  it('changes nothing before everything is finished, nor when it is given up', async () => {
+    const [file, tree] = [join(directory, 'file'), join(directory, 'tree')];
+    const put = (text: string): Parameters<typeof finishDirectory> => [
+      tree,
+      (aside) => writeFile(join(aside, 'x'), text),
+    ];
+    await takePlaces([await finishFile(file, 'old'), await finishDirectory(...put('old'))]);
+    const finished = [await finishDirectory(...put('new')), await finishFile(file, 'new')];
+    expect(await readFile(file, 'utf8')).toBe('old');
+    expect(await readFile(join(tree, 'x'), 'utf8')).toBe('old');
+    await giveUp(finished);
+    expect((await readdir(directory)).sort()).toEqual(['file', 'tree']);
+    await takePlaces([await finishDirectory(...put('new')), await finishFile(file, 'new')]);
+    expect(await readFile(file, 'utf8')).toBe('new');
+    expect(await readFile(join(tree, 'x'), 'utf8')).toBe('new');
+    expect((await readdir(directory)).sort()).toEqual(['file', 'tree']);
+  });
+
+  it('leaves nothing under temporary names when one of them has no place', async () => {
+    const [file, tree] = [join(directory, 'file'), join(directory, 'tree')];
+    await writeFile(tree, 'mine');
+    const finished = [await finishDirectory(tree, () => Promise.resolve()), await finishFile(file, 'new')];
+    expect((await failure(takePlaces(finished))).message).toBe(
+      `cannot write ${tree}: something that is not a directory has this name`,
+    );
+    expect(await readdir(directory)).toEqual(['tree']);
   });
 });

@@ -1,59 +1,11 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { PackageContents, PackageEntry } from '../../build/package/contents.js';
-import { locateProgram } from '../../build/package/program.js';
-import { createPackageTree, type PackageTree } from '../../build/package/tree.js';
-import { mergedUsr } from '../../build/repository/debian/layout.js';
-import { capabilityNames } from '../../build/rootfs/capability.js';
+import { describe, expect, it } from 'vitest';
+import type { PackageContents } from '../../build/package/contents.js';
 import { planRootfs, type PlanInput, type RootfsEntry } from '../../build/rootfs/plan.js';
 import { describeReason } from '../../build/rootfs/reason.js';
 import { ToolError } from '../../build/support/errors.js';
 import { compareBytes } from '../../build/support/order.js';
-import { requireThat, requireTools } from '../support/tools.js';
-
-type Some<Entry> = Entry extends PackageEntry ? Partial<Entry> & Pick<Entry, 'kind' | 'path'> : never;
-
-/** A package as package/ would hand it on. */
-function packageOf(name: string, ...entries: readonly Some<PackageEntry>[]): PackageContents {
-  const common = { mode: 0o644, uid: 0, gid: 0, userName: 'root', groupName: 'root', mtime: 0 };
-  const files = entries.map((entry): PackageEntry => {
-    switch (entry.kind) {
-      case 'file':
-        return { ...common, size: entry.path.length, capability: undefined, ...entry };
-      case 'symlink':
-        return { ...common, target: '', ...entry };
-      case 'hardlink':
-        return { ...common, target: '', size: 0, ...entry };
-      case 'directory':
-      case 'fifo':
-        return { ...common, ...entry };
-      case 'character-device':
-      case 'block-device':
-        return { ...common, major: 1, minor: 3, ...entry };
-    }
-  });
-  return {
-    name,
-    version: '1',
-    architecture: 'amd64',
-    control: new Map(),
-    controlText: `Package: ${name}\nVersion: 1\n`,
-    built: 0,
-    entries: files,
-    read: (entry) => Promise.resolve(Buffer.from(entry.path)),
-    close: () => Promise.resolve(),
-  };
-}
-
-async function treeOf(...packages: readonly PackageContents[]): Promise<PackageTree> {
-  const tree = createPackageTree(mergedUsr);
-  for (const contents of packages) await tree.add(contents);
-  return tree;
-}
+import { packageOf, treeOf } from '../support/package-tree.js';
 
 const server = packageOf(
   'server',
@@ -69,7 +21,6 @@ const server = packageOf(
   { kind: 'fifo', path: 'run/pipe' },
   { kind: 'character-device', path: 'dev/null' },
 );
-
 async function inputOf(more: Partial<PlanInput> = {}, packages = [server]): Promise<PlanInput> {
   return {
     tree: await treeOf(...packages),
@@ -106,7 +57,6 @@ function find(entries: readonly RootfsEntry[], path: string): RootfsEntry {
   if (found === undefined) throw new Error(`${path} is not in the plan`);
   return found;
 }
-
 describe('planRootfs', () => {
   it('holds the wanted files with their links, owners and reasons', async () => {
     const { entries, epoch } = planRootfs(
@@ -133,7 +83,7 @@ describe('planRootfs', () => {
     expect(find(entries, 'lib')).toMatchObject({ target: 'usr/lib', owner: undefined, mode: 0o777 });
     expect(find(entries, 'usr/lib/libx.so.1')).toMatchObject({ target: 'libx.so.1.2', owner: server });
     expect(find(entries, 'srv/data/table')).toMatchObject({ uid: 5, gid: 6, owner: server });
-    expect(describeReason(find(entries, 'usr/share/data').reason)).toBe('leads to /usr/share/data/table');
+    expect(describeReason(find(entries, 'usr/share/data').reason)).toBe('leads to /srv/data/table');
     expect(describeReason(find(entries, 'srv').reason)).toBe('leads to /srv/data/table');
     const file = find(entries, 'usr/sbin/served');
     expect(file.kind === 'file' ? (await file.read()).toString() : '').toBe('usr/sbin/served');
@@ -270,114 +220,5 @@ describe('planRootfs', () => {
       { kind: 'hardlink', path: 'usr/sbin/linked', mode: 0o755, target: 'usr/sbin/capable' },
     );
     expect(await refusal(wants('/usr/sbin/linked'), [contents])).toMatch(/it carries the file capability/);
-  });
-});
-
-describe('locateProgram', () => {
-  it('finds a program wherever the package puts it, in the order of the directories', async () => {
-    const tree = await treeOf(
-      packageOf(
-        'p',
-        { kind: 'file', path: 'usr/bin/both', mode: 0o755 },
-        { kind: 'file', path: 'sbin/both', mode: 0o755 },
-        { kind: 'file', path: 'usr/libexec/helper', mode: 0o755 },
-        { kind: 'file', path: 'usr/sbin/data', mode: 0o644 },
-        { kind: 'file', path: 'usr/bin/data', mode: 0o755 },
-        { kind: 'symlink', path: 'usr/sbin/alias', target: '/etc/alternatives/alias' },
-        { kind: 'symlink', path: 'etc/alternatives/alias', target: '/usr/libexec/helper' },
-        { kind: 'symlink', path: 'usr/sbin/loop', target: 'loop' },
-      ),
-    );
-    expect(locateProgram(tree, 'p', 'both')).toBe('/usr/sbin/both');
-    expect(locateProgram(tree, 'p', 'helper')).toBe('/usr/libexec/helper');
-    expect(locateProgram(tree, 'p', 'data')).toBe('/usr/bin/data');
-    expect(locateProgram(tree, 'p', 'alias')).toBe('/usr/sbin/alias');
-    expect(() => locateProgram(tree, 'p', 'loop')).toThrow(
-      /^cannot find program loop: package p has no program/,
-    );
-  });
-
-  it('names the nearest program', async () => {
-    const tree = await treeOf(server);
-    const hint = (name: string): string | undefined => {
-      try {
-        return locateProgram(tree, 'server', name);
-      } catch (error) {
-        return error instanceof ToolError ? error.hint : String(error);
-      }
-    };
-    expect(hint('servd')).toBe('did you mean served?');
-    expect(hint('zzz')).toBe('correct roots or packages in the definition');
-  });
-});
-
-describe.skipIf(
-  !requireTools('setcap', 'getcap', 'getfattr') ||
-    !requireThat(process.getuid?.() === 0, 'root, to set file capabilities'),
-)('capabilityNames', () => {
-  let directory: string;
-  beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'capability-'));
-  });
-  afterAll(() => {
-    rmSync(directory, { recursive: true });
-  });
-
-  /** What the kernel stores for a capability text. */
-  function stored(text: string): Buffer {
-    const path = join(directory, 'file');
-    writeFileSync(path, '');
-    execFileSync('setcap', [text, path], { stdio: 'pipe' });
-    const shown = execFileSync('getfattr', [
-      '--only-values',
-      '--absolute-names',
-      '-n',
-      'security.capability',
-      path,
-    ]);
-    return shown;
-  }
-
-  it.each([
-    ['cap_net_raw=ep', ['NET_RAW']],
-    ['cap_net_bind_service,cap_net_raw=ep', ['NET_BIND_SERVICE', 'NET_RAW']],
-    ['cap_chown,cap_checkpoint_restore=p', ['CHOWN', 'CHECKPOINT_RESTORE']],
-    ['cap_syslog,cap_wake_alarm,cap_mac_admin=i', ['MAC_ADMIN', 'SYSLOG', 'WAKE_ALARM']],
-    ['cap_setuid=p cap_setgid=i', ['SETGID', 'SETUID']],
-  ])('reads what setcap writes for %s', (text, names) => {
-    expect(capabilityNames(stored(text), '/x')).toEqual(names);
-  });
-
-  it('reads every capability as getcap names it', () => {
-    const last = Number(execFileSync('cat', ['/proc/sys/kernel/cap_last_cap'], { encoding: 'utf8' }));
-    for (let number = 0; number <= last; number += 1) {
-      const value = stored(`${number}=p`);
-      const path = join(directory, 'file');
-      const shown = execFileSync('getcap', [path], { encoding: 'utf8' }).slice(path.length).trim();
-      const [, name] = /^cap_([a-z_]+)=p$/.exec(shown) ?? [];
-      expect(capabilityNames(value, '/x')).toEqual([name?.toUpperCase()]);
-    }
-  });
-
-  it('reads the revision with a root user id, and refuses other forms', () => {
-    const value = stored('cap_net_raw=ep');
-    const namespaced = Buffer.concat([value, Buffer.from([1, 0, 0, 0])]);
-    namespaced.writeUInt8(3, 3);
-    expect(capabilityNames(namespaced, '/x')).toEqual(['NET_RAW']);
-    const first = Buffer.concat([value.subarray(0, 12)]);
-    first.writeUInt8(1, 3);
-    expect(capabilityNames(first, '/x')).toEqual(['NET_RAW']);
-    for (const wrong of [
-      Buffer.alloc(0),
-      value.subarray(0, 3),
-      value.subarray(0, 12),
-      namespaced.subarray(0, 20),
-      Buffer.alloc(24),
-    ]) {
-      expect(() => capabilityNames(wrong, '/x')).toThrow(
-        'cannot read the file capability of /x: the attribute has an unknown form',
-      );
-    }
-    expect(capabilityNames(Buffer.from(value).fill(0xff, 16, 20), '/x').at(-1)).toBe('number 63');
   });
 });
