@@ -144,20 +144,10 @@ const unxzProgram = {
   data: { library: createRequire(import.meta.url).resolve('xz-decompress'), most: 1024 ** 2 },
 };
 
-let isUnpacking = false;
-
-/** The packages of several architectures come at the same time: one is unpacked here, the next on another thread. */
+/** On another thread as far as there is one, so that packages of several architectures use several processors. */
 async function* unxz(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
-  const thread = isUnpacking ? Thread.spare(unxzProgram) : undefined;
-  if (thread !== undefined) yield* unxzThere(input, thread);
-  else {
-    isUnpacking = true;
-    try {
-      yield* unxzHere(input);
-    } finally {
-      isUnpacking = false;
-    }
-  }
+  const thread = Thread.spare(unxzProgram);
+  yield* thread === undefined ? unxzHere(input) : unxzThere(input, thread);
 }
 
 async function* unxzThere(

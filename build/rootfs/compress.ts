@@ -47,67 +47,18 @@ export function compress(
   }
 }
 
-/** A piece of the tar, to be compressed as it is and in its turn. */
-interface Part {
-  readonly bytes: Uint8Array;
-  readonly last: boolean;
-}
-
-const gzipProgram = {
-  answer: `(() => {
-    const ready = [];
-    const { Gzip } = require(data.library);
-    const stream = new Gzip({ level: data.level, mtime: 0 }, (chunk) => ready.push(chunk));
-    return ({ bytes, last }) => {
-      stream.push(bytes, last);
-      return ready.splice(0);
-    };
-  })()`,
-  data: { library: require.resolve('fflate'), level: gzipLevel },
-};
-
-let isCompressing = false;
-
-/** The layers of several architectures come at the same time: one is compressed here, the next on another thread. */
 async function* gzip(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const thread = isCompressing ? Thread.spare(gzipProgram) : undefined;
-  if (thread !== undefined) {
-    let finished = false;
-    try {
-      let before: Promise<readonly Uint8Array[]> | undefined;
-      for await (const part of parts(source)) {
-        // One part ahead, so that it need not wait for this thread.
-        const answer = thread.ask(part);
-        if (before !== undefined) yield* await before;
-        before = answer;
-      }
-      if (before !== undefined) yield* await before;
-      finished = true;
-    } finally {
-      await thread.release(finished);
-    }
-    return;
-  }
-  isCompressing = true;
-  try {
-    const ready: Uint8Array[] = [];
-    const stream = new Gzip({ level: gzipLevel, mtime: 0 }, (chunk) => ready.push(chunk));
-    for await (const { bytes, last } of parts(source)) {
-      stream.push(bytes, last);
-      yield* ready.splice(0);
-    }
-  } finally {
-    isCompressing = false;
-  }
-}
-
-async function* parts(source: AsyncIterable<Uint8Array>): AsyncGenerator<Part> {
+  let ready: Uint8Array[] = [];
+  const stream = new Gzip({ level: gzipLevel, mtime: 0 }, (chunk) => ready.push(chunk));
   let held: Uint8Array = new Uint8Array(0);
   for await (const chunk of source) {
-    if (held.length > 0) yield { bytes: held, last: false };
+    if (held.length > 0) stream.push(held);
+    yield* ready;
+    ready = [];
     held = chunk;
   }
-  yield { bytes: held, last: true };
+  stream.push(held, true);
+  yield* ready;
 }
 
 async function* zstd(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -140,7 +91,10 @@ const zstdProgram = {
   data: { library: require.resolve('@bokuweb/zstd-wasm'), level: zstdLevel },
 };
 
-/** Always on another thread: it is the one computation of seconds, and signals and progress go on. */
+/**
+ * On another thread: it is the one long computation of a build, so two architectures use two processors, and signals
+ * and progress go on.
+ */
 async function zstdInThread(bytes: Uint8Array): Promise<readonly Uint8Array[]> {
   const thread = Thread.start(zstdProgram);
   let finished = false;

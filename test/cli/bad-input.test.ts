@@ -76,15 +76,15 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
 
   describe('on the command line', () => {
     it.each([
-      [['frob'], "unknown command 'frob'", 'dhcpd-scratch --help'],
-      [['biuld'], "unknown command 'biuld' (Did you mean build?)", 'dhcpd-scratch --help'],
-      [['--frob'], "unknown option '--frob'", 'dhcpd-scratch --help'],
+      [['frob'], "unknown command 'frob'", 'npx dhcpd-scratch --help'],
+      [['biuld'], "unknown command 'biuld' (Did you mean build?)", 'npx dhcpd-scratch --help'],
+      [['--frob'], "unknown option '--frob'", 'npx dhcpd-scratch --help'],
       [
         ['build', '--offlin'],
         "unknown option '--offlin' (Did you mean --offline?)",
         'npx dhcpd-scratch build --help',
       ],
-      [['why'], "missing required argument 'path'", 'dhcpd-scratch why --help'],
+      [['why'], "missing required argument 'path'", 'npx dhcpd-scratch why --help'],
       [['build', 'a', 'b'], 'too many arguments', 'npx dhcpd-scratch build --help'],
       [['build', '--mirror'], "option '--mirror <url>' argument missing", 'npx dhcpd-scratch build --help'],
       [
@@ -97,7 +97,7 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
         'Allowed choices are gzip, zstd, none',
         'npx dhcpd-scratch build --help',
       ],
-      [['cache', 'frob'], "unknown command 'frob'", 'dhcpd-scratch cache --help'],
+      [['cache', 'frob'], "unknown command 'frob'", 'npx dhcpd-scratch cache --help'],
     ])('%j', async (args, reason, help) => {
       const outcome = await place.run(args);
       const line = failed(outcome, 2, kept(place));
@@ -178,10 +178,10 @@ describe.skipIf(!requireTools(...tinyTools))('what is wrong', () => {
 
     it('a package that is not there', async () => {
       expect(await changed(1, 'package: tiny-server', 'package: tiny-sever')).toBe(
-        `cannot find package tiny-sever: ${release} has none of that name for ${architecture}; did you mean tiny-server?`,
+        `cannot find package tiny-sever: ${release} has none of that name for ${architecture}; choose another release with --suite, or correct packages in the definition (did you mean tiny-server?)`,
       );
       expect(await changed(1, 'package: tiny-server', 'package: zzz')).toMatch(
-        /; correct packages in the definition/,
+        /; choose another release with --suite, or correct packages in the definition$/,
       );
     });
 

@@ -178,7 +178,7 @@ describe.skipIf(!requireTools(...tinyTools))('the program', () => {
                 uid: 0,
                 gid: 0,
                 size: expect.any(Number) as unknown,
-                origin: 'libinner2 2.0-1',
+                package: { name: 'libinner2', version: '2.0-1' },
                 reason: {
                   kind: 'needed',
                   name: 'libinner.so.2',
@@ -218,7 +218,9 @@ describe.skipIf(!requireTools(...tinyTools))('the program', () => {
       );
       expect(document).toMatchObject({
         path: inner,
-        answers: [{ architecture, steps: [{ path: '/usr/sbin/tinyd' }, {}, { package: 'libinner2 2.0-1' }] }],
+        answers: [
+          { architecture, steps: [{ path: '/usr/sbin/tinyd' }, {}, { package: { name: 'libinner2' } }] },
+        ],
       });
     });
 
@@ -242,7 +244,7 @@ describe.skipIf(!requireTools(...tinyTools))('the program', () => {
       expect(outcome.code).toBe(2);
       const far = await shared.run(['why', '/opt', 'tiny.yaml', '-q', ...from(archive)]);
       expect(errorLines(far)).toEqual([
-        `error: cannot explain /opt (${architecture}): it is not in the image; dhcpd-scratch plan lists what is`,
+        `error: cannot explain /opt (${architecture}): it is not in the image; npx dhcpd-scratch plan lists what is`,
       ]);
     });
   });

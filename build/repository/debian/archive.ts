@@ -1,10 +1,8 @@
 import type { Architecture } from '../../support/architecture.js';
-import type { Cache, TemporaryBlob } from '../../support/cache.js';
-import { cannot, ToolError } from '../../support/errors.js';
-import type { Log } from '../../support/log.js';
+import type { TemporaryBlob } from '../../support/cache.js';
+import { cannot } from '../../support/errors.js';
 import { shownUrl } from '../../support/url.js';
 import type { PackageContents } from '../../package/contents.js';
-import type { Fetcher } from '../fetch.js';
 import type { LockedPackage } from '../lock.js';
 import { checkIdentity } from './identity.js';
 import { debianArchitecture } from './layout.js';

@@ -47,7 +47,7 @@ export async function readPins(files: readonly string[], log: Log): Promise<read
 }
 
 /** @throws ToolError */
-export function parsePins(text: string, file: string): readonly Pin[] {
+function parsePins(text: string, file: string): readonly Pin[] {
   return parseStanzas(text, file, { comments: true }).flatMap(({ fields, line }): Pin[] => {
     const field = (name: string): string | undefined =>
       [...fields]
