@@ -205,11 +205,13 @@ describe.skipIf(!requireTools(...tinyTools))('the lock file', () => {
     await start();
     const other = architecture === 's390x' ? 'riscv64' : 's390x';
     const lost = (suite: string, arch: string, options: string): string =>
-      `error: cannot use ${place.path('tiny.lock.yaml')}: it names no packages of Debian ${suite} for ${arch}; ` +
-      `run npx dhcpd-scratch lock tiny.yaml ${options} ${origin()}`;
-    expect(await refused(2, '--locked', '--arch', other)).toBe(lost(release, other, `--arch ${other}`));
+      `error: cannot build from ${place.path('tiny.lock.yaml')}: it names no packages of Debian ${suite} for ${arch}; ` +
+      `run npx dhcpd-scratch lock tiny.yaml ${options}`;
+    expect(await refused(2, '--locked', '--arch', other)).toBe(
+      lost(release, other, `${origin()} --arch ${other}`),
+    );
     expect(await refused(2, '--locked', '--suite', 'bookworm')).toBe(
-      lost('bookworm', architecture, `--suite bookworm --arch ${architecture}`),
+      lost('bookworm', architecture, `--suite bookworm ${origin()} --arch ${architecture}`),
     );
   });
 

@@ -252,7 +252,13 @@ async function readPackages(
   if (unpacked !== undefined && unpacked > packagesLimit)
     throw cannot('read', url, 'it is too large for an index');
   const chunks = options.decompressFile(blob, format, unpacked ?? packagesLimit);
-  return writeIndexFile(chunks, { path: temporary, source, url, size: unpacked });
+  return writeIndexFile(chunks, {
+    path: temporary,
+    source,
+    automatic: release.automatic,
+    url,
+    size: unpacked,
+  });
 }
 
 /** Contents indexes of the components; older archives have one for all components at the top. */

@@ -11,6 +11,8 @@ import type { Source } from './sources.js';
  */
 export interface IndexFile {
   readonly source: Source;
+  /** As its Release says. */
+  readonly automatic: boolean;
   /** Names it in errors. */
   readonly url: string;
   /** Offsets of the stanzas of each package. */
@@ -30,6 +32,7 @@ export interface IndexOptions {
   /** A file that is there already, and that the index is kept in as long as it is used. */
   readonly path: string;
   readonly source: Source;
+  readonly automatic: boolean;
   readonly url: string;
   /** Bytes that there must be, when that is known. */
   readonly size: number | undefined;
@@ -45,7 +48,7 @@ const providesField = Buffer.from('\nProvides: ');
 /** Writes an index to disk and notes on the way where its stanzas are. @throws ToolError */
 export async function writeIndexFile(
   chunks: AsyncIterable<Uint8Array>,
-  { path, source, url, size }: IndexOptions,
+  { path, source, automatic, url, size }: IndexOptions,
 ): Promise<IndexFile> {
   const offsets = new Map<string, number[]>();
   const provides: ProvidesField[] = [];
@@ -73,29 +76,35 @@ export async function writeIndexFile(
   if (size !== undefined && written !== size) {
     throw cannot('read', url, `it is ${written < size ? 'shorter' : 'longer'} than its Release says`);
   }
-  return { source, url, offsets, provides, stanza: (offset) => readStanza(path, offset) };
+  return { source, automatic, url, offsets, provides, stanza: (offset) => readStanza(path, offset) };
 }
 
-/** The same bytes, cut at the ends of stanzas alone. */
+/** The same bytes, cut at the ends of stanzas alone. Each piece is good until the next one: all are in one buffer. */
 async function* wholeStanzas(chunks: AsyncIterable<Uint8Array>, url: string): AsyncGenerator<Buffer> {
-  let held: Uint8Array[] = [];
-  let size = 0;
+  let buffer = Buffer.alloc(0);
+  let filled = 0;
   let wanted = windowSize;
   for await (const chunk of chunks) {
-    held.push(chunk);
-    size += chunk.length;
-    if (size < wanted) continue;
-    const bytes = Buffer.concat(held, size);
-    const end = bytes.lastIndexOf(stanzaEnd);
-    if (end < 0 && size > stanzaLimit)
+    if (filled + chunk.length > buffer.length) {
+      const larger = Buffer.allocUnsafe(filled + chunk.length + windowSize);
+      larger.set(buffer.subarray(0, filled));
+      buffer = larger;
+    }
+    buffer.set(chunk, filled);
+    filled += chunk.length;
+    if (filled < wanted) continue;
+    const end = buffer.subarray(0, filled).lastIndexOf(stanzaEnd);
+    if (end < 0 && filled > stanzaLimit)
       throw cannot('read', url, `it has a stanza of more than ${stanzaLimit} bytes`);
-    const rest = end < 0 ? bytes : bytes.subarray(end + stanzaEnd.length);
-    if (end >= 0) yield bytes.subarray(0, end + stanzaEnd.length);
-    held = [rest];
-    size = rest.length;
-    wanted = size + windowSize;
+    if (end >= 0) {
+      const rest = end + stanzaEnd.length;
+      yield buffer.subarray(0, rest);
+      buffer.copyWithin(0, rest, filled);
+      filled -= rest;
+    }
+    wanted = filled + windowSize;
   }
-  if (size > 0) yield Buffer.concat(held, size);
+  if (filled > 0) yield buffer.subarray(0, filled);
 }
 
 /** Few stanzas have the field, and only walks over dependencies ask for it. */

@@ -10,7 +10,11 @@ import { compareVersions, isVersion } from './versions.js';
 
 /** The binary packages of all suites together. */
 export interface PackageIndex {
-  /** The newest version; between equal ones the first source's. @throws ToolError on a malformed stanza */
+  /**
+   * The newest version of the suites that are automatic, else of the others; between equal ones the first source's.
+   *
+   * @throws ToolError on a malformed stanza
+   */
   find(name: string): IndexedPackage | undefined;
   /** Packages that provide a virtual package, sorted by bytes. */
   providing(name: string): readonly string[];
@@ -26,10 +30,12 @@ export interface IndexedPackage {
 export function indexPackages(files: readonly IndexFile[], architecture: string): PackageIndex {
   const found = new Map<string, IndexedPackage | undefined>();
 
-  function find(name: string): IndexedPackage | undefined {
-    if (found.has(name)) return found.get(name);
+  const automatic = files.filter((file) => file.automatic);
+  const others = files.filter((file) => !file.automatic);
+
+  function newest(name: string, among: readonly IndexFile[]): IndexedPackage | undefined {
     let best: IndexedPackage | undefined;
-    for (const file of files) {
+    for (const file of among) {
       for (const offset of file.offsets.get(name) ?? []) {
         const where = `${file.url} at ${name}`;
         const stanza = parseStanza(file.stanza(offset), where);
@@ -40,6 +46,12 @@ export function indexPackages(files: readonly IndexFile[], architecture: string)
         best = { record: readRecord(stanza, version, file.source.suite, where), source: file.source };
       }
     }
+    return best;
+  }
+
+  function find(name: string): IndexedPackage | undefined {
+    if (found.has(name)) return found.get(name);
+    const best = newest(name, automatic) ?? newest(name, others);
     found.set(name, best);
     return best;
   }

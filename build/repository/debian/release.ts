@@ -19,6 +19,8 @@ export interface Release {
   /** Milliseconds since the epoch, or undefined when it does not say. */
   readonly validUntil: number | undefined;
   readonly byHash: boolean;
+  /** Not `NotAutomatic`, as backports are: apt takes from such a suite only what no other has. */
+  readonly automatic: boolean;
   readonly architectures: readonly string[];
   readonly components: readonly string[];
   /** Packages of Architecture: all are in an index of their own, not in every architecture's. */
@@ -80,6 +82,7 @@ export function parseRelease(text: string, url: string, base: string): Release {
     date: parseDate(date, 'Date', url),
     validUntil: validUntil === undefined ? undefined : parseDate(validUntil, 'Valid-Until', url),
     byHash: stanza.get('Acquire-By-Hash')?.trim().toLowerCase() === 'yes',
+    automatic: stanza.get('NotAutomatic')?.trim().toLowerCase() !== 'yes',
     architectures,
     components: words(stanza.get('Components')),
     indexOfAll: architectures.includes('all') && !noAll,

@@ -102,6 +102,40 @@ describe.skipIf(!tools)('openArchive', () => {
     expect(opened.similar('hallo')).toEqual(['hello']);
   });
 
+  it('takes from a suite that is not automatic what no other has, as apt does', async () => {
+    const backports = await makeArchive(
+      {
+        suites: [
+          { name: 'test', packages: [{ name: 'both', version: '1' }] },
+          {
+            name: 'test-backports',
+            packages: [
+              { name: 'both', version: '2' },
+              { name: 'alone', version: '2' },
+            ],
+            editRelease: (text) => `NotAutomatic: yes\nButAutomaticUpgrades: yes\n${text}`,
+          },
+        ],
+      },
+      keys,
+    );
+    try {
+      const names = ['test-backports', 'test'];
+      const lines = names.map(
+        (suite) => `deb [signed-by=${backports.keyring}] ${backports.url} ${suite} main\n`,
+      );
+      expect(await apt.update(lines.join(''))).toBeUndefined();
+      const opened = await opening.open(
+        names.map((suite) => sourceOf(backports.url, suite, backports.keyring)),
+      );
+      const chosen = ['both', 'alone'].map((name) => opened.find(name)?.version);
+      expect(chosen).toEqual([await apt.candidate('both'), await apt.candidate('alone')]);
+      expect(chosen).toEqual(['1', '2']);
+    } finally {
+      await backports.remove();
+    }
+  });
+
   it('reads a stanza', async () => {
     const opened = await opening.open(sources());
     expect(opened.find('hello')).toMatchObject({

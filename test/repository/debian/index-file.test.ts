@@ -20,6 +20,7 @@ async function indexOf(text: string, chunkSize: number, size?: number): Promise<
   return writeIndexFile(chunksOf(Buffer.from(text), chunkSize), {
     path,
     source: sourceOf('file:///archive/', 'stable', 'keyring'),
+    automatic: true,
     url: 'file:///archive/Packages',
     size,
   });
