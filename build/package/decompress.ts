@@ -1,9 +1,7 @@
 import { open } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { Readable, pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ToolError, cannot, reasonOf } from '../support/errors.js';
-import { Thread } from '../support/thread.js';
 import { ByteReader, readRange } from './bytes.js';
 import { decompressZstd } from './zstd.js';
 
@@ -90,7 +88,7 @@ async function* replay(start: Buffer, reader: ByteReader): AsyncGenerator<Buffer
 }
 
 async function* gunzip(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
-  const engine = createGunzip({ chunkSize: 1024 ** 2 });
+  const engine = createGunzip({ chunkSize: 64 * 1024 });
   const fed = { bytes: 0, whole: false };
   async function* counted(): AsyncGenerator<Buffer, void, undefined> {
     for await (const chunk of input) {
@@ -122,72 +120,7 @@ const xzReasons = new Map([
   ['8', 'the xz data is cut off or damaged'],
 ]);
 
-/** Packed bytes that another thread is given at once; more stay on this one. */
-const threadLimit = 16 * 1024 ** 2;
-
-const unxzProgram = {
-  answer: `(() => {
-    const { XzReadableStream } = require(data.library);
-    let reader;
-    return async (packed) => {
-      reader ??= new XzReadableStream(new Blob(packed).stream()).getReader();
-      const unpacked = [];
-      for (let size = 0; size < data.most; ) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        unpacked.push(value);
-        size += value.length;
-      }
-      return unpacked;
-    };
-  })()`,
-  data: { library: createRequire(import.meta.url).resolve('xz-decompress'), most: 1024 ** 2 },
-};
-
-/** On another thread as far as there is one, so that packages of several architectures use several processors. */
 async function* unxz(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
-  const thread = Thread.spare(unxzProgram);
-  yield* thread === undefined ? unxzHere(input) : unxzThere(input, thread);
-}
-
-async function* unxzThere(
-  input: AsyncGenerator<Buffer>,
-  thread: Thread,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  let finished = false;
-  try {
-    const packed: Buffer[] = [];
-    let size = 0;
-    while (size <= threadLimit) {
-      const next = await input.next();
-      if (next.done === true) break;
-      packed.push(next.value);
-      size += next.value.length;
-    }
-    if (size > threadLimit) {
-      yield* unxzHere(chain(packed, input));
-      return;
-    }
-    for (let answer = thread.ask(packed); ;) {
-      const unpacked = await answer.catch((error: unknown) => {
-        throw xzError(error);
-      });
-      finished = unpacked.length === 0;
-      if (finished) return;
-      answer = thread.ask(); // ahead, so that it need not wait for this thread
-      yield* unpacked;
-    }
-  } finally {
-    await thread.release(finished);
-  }
-}
-
-async function* chain(held: readonly Buffer[], rest: AsyncGenerator<Buffer>): AsyncGenerator<Buffer> {
-  yield* held;
-  yield* rest;
-}
-
-async function* unxzHere(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
   let inputError: Error | undefined;
   const source = new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -212,14 +145,10 @@ async function* unxzHere(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Arr
     }
   } catch (error) {
     if (inputError !== undefined) throw inputError;
-    throw xzError(error);
+    const code = /error code (\d+)$/.exec(reasonOf(error))?.[1];
+    throw new Error(xzReasons.get(code ?? '') ?? 'the xz data is damaged', { cause: error });
   } finally {
     // Gives the decoder free for the next stream; a failed stream has done so and rejects.
     await reader.cancel().catch(() => undefined);
   }
-}
-
-function xzError(error: unknown): Error {
-  const code = /error code (\d+)$/.exec(reasonOf(error))?.[1];
-  return new Error(xzReasons.get(code ?? '') ?? 'the xz data is damaged', { cause: error });
 }

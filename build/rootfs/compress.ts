@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module';
+import { Worker } from 'node:worker_threads';
 
 import { Gzip } from 'fflate';
 
 import { cannot } from '../support/errors.js';
-import { Thread } from '../support/thread.js';
 import type { Compression } from './layer.js';
 
 const require = createRequire(import.meta.url);
@@ -79,33 +79,44 @@ async function* zstd(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Arr
     bytes.set(chunk, offset);
     offset += chunk.length;
   }
-  yield* await zstdInThread(bytes);
+  yield await zstdInWorker(bytes);
 }
 
-const zstdProgram = {
-  answer: `async (bytes) => {
-    const zstd = require(data.library);
-    await zstd.init();
-    return [zstd.compress(bytes, data.level)];
-  }`,
-  data: { library: require.resolve('@bokuweb/zstd-wasm'), level: zstdLevel },
-};
-
 /**
- * On another thread: it is the one long computation of a build, so two architectures use two processors, and signals
- * and progress go on.
+ * On its own thread: it is the one long computation of a build, so two architectures use two processors, and
+ * signals and progress go on. As text, because a script file of its own would differ between dist/ and the sources.
  */
-async function zstdInThread(bytes: Uint8Array): Promise<readonly Uint8Array[]> {
-  const thread = Thread.start(zstdProgram);
-  let finished = false;
+const workerScript = `
+const { parentPort, workerData } = require('node:worker_threads');
+const zstd = require(workerData.library);
+zstd.init().then(() => {
+  const compressed = zstd.compress(workerData.bytes, workerData.level);
+  parentPort.postMessage(compressed, [compressed.buffer]);
+});
+`;
+
+async function zstdInWorker(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array> {
+  const worker = new Worker(workerScript, {
+    eval: true,
+    execArgv: [],
+    workerData: { library: require.resolve('@bokuweb/zstd-wasm'), bytes, level: zstdLevel },
+    transferList: [bytes.buffer],
+  });
   try {
-    const compressed = await thread.ask(bytes);
-    finished = true;
-    return compressed;
+    return await new Promise<Uint8Array>((resolve, reject) => {
+      worker.once('message', (compressed: unknown) => {
+        if (compressed instanceof Uint8Array) resolve(compressed);
+        else reject(new Error('the compressor answered with something else'));
+      });
+      worker.once('error', reject);
+      worker.once('exit', () => {
+        reject(new Error('the compressor ended early'));
+      });
+    });
   } catch (error) {
     throw cannot('compress', 'the layer', 'zstd failed', { cause: error, hint: 'choose --compression gzip' });
   } finally {
-    await thread.release(finished);
+    await worker.terminate();
   }
 }
 
