@@ -31,6 +31,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['mount', 'mount'],
   ['newuidmap', 'uidmap'],
   ['nsenter', 'util-linux'],
+  ['prlimit', 'util-linux'],
   ['objcopy', 'binutils'],
   ['openssl', 'openssl'],
   ['perl', 'perl-base'],

@@ -43,7 +43,7 @@ export const runs: ReadonlyMap<string, Run> = new Map<string, Run>([
   ['npm run lock', { where: 'project', says: /dhcpd\.lock\.yaml: (?:nothing has changed|\d+ changes?)$/m }],
   ['npx dhcpd-scratch build images/scratch/dnsmasq.yaml', { where: 'project', says: digest }],
   ['npx dhcpd-scratch plan images/scratch/dnsmasq.yaml', { where: 'project', says: /\/usr\/sbin\/dnsmasq/ }],
-  ['npm run doctor', { where: 'project', says: /^ok +Debian archive +\w+ of \d{4}-\d\d-\d\d for /m }],
+  ['npm run doctor', { where: 'project', says: /^ok +Debian archive +\S+ \w+ of \d{4}-\d\d-\d\d$/m }],
   [
     'npx dhcpd-scratch cache clean',
     { where: 'project', says: /: removed [1-9]\d* files, [0-9.]+ (?:Ki|Mi)B$/m },
