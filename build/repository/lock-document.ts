@@ -1,6 +1,6 @@
 import type * as Yaml from 'yaml';
 
-import type { Family } from '../definition/definition.js';
+import { families } from '../definition/definition.js';
 import { architectures } from '../support/architecture.js';
 import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { compareBytes } from '../support/order.js';
@@ -31,8 +31,6 @@ export function parseLock(text: string, file: string, yaml: typeof Yaml): LockFi
 }
 
 const renewal = 'renew it with npx dhcpd-scratch lock DEFINITION';
-
-const families: readonly Family[] = ['debian'];
 
 type Fail = (offset: number, reason: string) => ToolError;
 type Node = Yaml.Node | null;

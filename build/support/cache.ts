@@ -102,29 +102,27 @@ class DirectoryCache implements Cache {
   constructor(readonly directory: string) {}
 
   async find(sha256: string): Promise<string | undefined> {
-    const path = this.#blobPath(sha256);
-    try {
-      const file = await open(path, 'r');
-      try {
-        if ((await hashOf(file)) === sha256) return path;
-        await removeIfSame(path, (await file.stat()).ino);
-        return undefined;
-      } finally {
-        await file.close();
-      }
-    } catch (error) {
-      throwUnlessMissing(path, error);
-      return undefined;
-    }
+    return this.#verified(sha256, async (file, path) => ({ hash: await hashOf(file), result: path }));
   }
 
   async read(sha256: string): Promise<Buffer | undefined> {
+    return this.#verified(sha256, async (file) => {
+      const bytes = await file.readFile();
+      return { hash: createHash('sha256').update(bytes).digest('hex'), result: bytes };
+    });
+  }
+
+  /** Opens a blob and hands out what was made of it, if the bytes hash to its name; a broken one is removed. */
+  async #verified<Result>(
+    sha256: string,
+    work: (file: FileHandle, path: string) => Promise<{ readonly hash: string; readonly result: Result }>,
+  ): Promise<Result | undefined> {
     const path = this.#blobPath(sha256);
     try {
       const file = await open(path, 'r');
       try {
-        const bytes = await file.readFile();
-        if (createHash('sha256').update(bytes).digest('hex') === sha256) return bytes;
+        const { hash, result } = await work(file, path);
+        if (hash === sha256) return result;
         await removeIfSame(path, (await file.stat()).ino);
         return undefined;
       } finally {

@@ -22,6 +22,7 @@ import { cannot, reasonOf, ToolError } from '../../support/errors.js';
 import { shownUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
 import type { LockedPackage, LockedTarget, LockFile } from '../lock.js';
+import type { LockMode } from '../lock-use.js';
 
 export interface OriginOptions {
   /** `host` or a codename: what the definition says. */
@@ -32,7 +33,7 @@ export interface OriginOptions {
   readonly keyring: string | undefined;
   readonly offline: boolean;
   /** `locked`: never choose packages; the lock file must be enough. */
-  readonly mode: 'prefer' | 'locked' | 'renew';
+  readonly mode: LockMode;
   /** Path of the lock file, for errors. */
   readonly lockFile: string;
   /** Command that renews the lock file, for hints. */
