@@ -174,8 +174,16 @@ async function exchange(aside: string, path: string): Promise<string | undefined
       await rename(aside, path);
       return old;
     } catch (error) {
-      if (old !== undefined) await rename(old, path).catch(() => undefined);
-      if (attempt < 100 && isCode(error, 'ENOTEMPTY', 'EEXIST')) continue;
+      const isTaken = isCode(error, 'ENOTEMPTY', 'EEXIST');
+      if (old !== undefined) {
+        const isBack = await rename(old, path).then(
+          () => true,
+          () => false,
+        );
+        // The other's result is newer than what was there before: nobody else knows of that any more.
+        if (!isBack && isTaken) await rm(old, { recursive: true, force: true });
+      }
+      if (attempt < 100 && isTaken) continue;
       throw error;
     }
   }
