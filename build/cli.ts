@@ -5,6 +5,7 @@ import type { Context } from './commands/context.js';
 import type { DoctorOptions } from './commands/doctor.js';
 import type { BuildOptions } from './commands/build.js';
 import type { ImageOptions } from './commands/request.js';
+import { families } from './definition/definition.js';
 import { cannot, hintOf, reasonOf, ToolError } from './support/errors.js';
 import { createLog } from './support/log.js';
 import { version } from './support/version.js';
@@ -102,7 +103,8 @@ function createProgram(): Command {
   globalOptions(
     program.command('doctor').description('show what this host can do, and what to install for more'),
   )
-    .addOption(mirrorOption('ask this archive instead of the sources in the host’s apt configuration'))
+    .addOption(distroOption())
+    .addOption(mirrorOption('ask this archive instead of the host’s own sources'))
     .option('--suite <name>', 'release to ask for')
     .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
     .option('--offline', 'do not ask the archive')
@@ -129,12 +131,19 @@ function imageOptions(command: Command): Command {
   command
     .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
     .option('--arch <names>', 'architectures, separated by commas (default: this machine’s)')
-    .addOption(mirrorOption('archive to use instead of the sources in the host’s apt configuration'))
-    .option('--suite <name>', 'release to use, such as trixie (default: the definition’s, or the host’s)')
-    .option('--keyring <file>', 'OpenPGP keys that must have signed the archive')
+    .addOption(distroOption())
+    .addOption(mirrorOption('archive to use instead of the host’s own sources'))
+    .option('--suite <name>', 'release, such as trixie or 45 (default: the definition’s, or the host’s)')
+    .option('--keyring <file>', 'OpenPGP keys that must have signed the archive, or its packages')
     .option('--lock-file <file>', 'lock file (default: beside the definition)')
     .option('--offline', 'use the cache alone');
   return globalOptions(command);
+}
+
+function distroOption(): Option {
+  return new Option('--distro <family>', 'whose packages; auto is the host’s family')
+    .choices(['auto', ...families])
+    .default('auto');
 }
 
 function mirrorOption(description: string): Option {

@@ -1,27 +1,19 @@
 import { posix } from 'node:path';
 import { loadDefinition } from './definition/load.js';
-import type { FamilyPackage, ImageDefinition } from './definition/definition.js';
+import type { Family, FamilyPackage, ImageDefinition } from './definition/definition.js';
 import { closeLibraries, type ClosureObject, type LoaderView } from './elf/closure.js';
 import type { DlopenNote } from './elf/dlopen-note.js';
+import { readLdSoConf, type ConfigurationView } from './elf/ld-so-conf.js';
+import { chooseFamily, type FamilyChoice, type FamilySupport } from './family.js';
 import { createBuildahEngine } from './image/buildah.js';
 import { imageConfig } from './image/describe.js';
 import type { BuiltImage, ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
 import { createOciEngine } from './image/oci.js';
 import { imageReference } from './image/reference.js';
-import { dpkgStatusFiles } from './inventory/scanner-files.js';
+import { scannerFiles } from './inventory/scanner-files.js';
 import type { PackageContents } from './package/contents.js';
-import { openDeb } from './package/deb.js';
-import { decompressFile } from './package/decompress.js';
 import { locateProgram } from './package/program.js';
 import { createPackageTree, type PackageTree } from './package/tree.js';
-import type { DebianArchive } from './repository/debian/archive.js';
-import { debianLoader, mergedUsr, releasePackage } from './repository/debian/layout.js';
-import {
-  DebianOrigin,
-  type OpenedPackage,
-  type OriginOptions,
-  type SuiteSurvey,
-} from './repository/debian/origin.js';
 import {
   checkLockPlace,
   formatLock,
@@ -37,6 +29,8 @@ import {
   type LockMode,
   type LockUse,
 } from './repository/lock-use.js';
+import type { OpenedPackage, PackageArchive, PackageOrigin, RepositorySurvey } from './repository/origin.js';
+import { ldSoCache } from './rootfs/ld-so-cache.js';
 import { cachedLayer } from './rootfs/layer-cache.js';
 import type { Compression } from './rootfs/layer.js';
 import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
@@ -48,7 +42,6 @@ import { makeDirectories } from './support/directories.js';
 import { cannot } from './support/errors.js';
 import type { Exec } from './support/exec.js';
 import type { Log } from './support/log.js';
-import { nearest } from './support/nearest.js';
 import { compareBytes } from './support/order.js';
 
 /** Which image, from where. */
@@ -60,7 +53,8 @@ export interface ImageRequest {
   /** Undefined: those that the lock file has for the release, or the host's. */
   readonly architectures: readonly Architecture[] | undefined;
   readonly hostArchitecture: Architecture;
-  /** URLs that end in `/`; none: the sources of the host's apt. */
+  readonly distro: FamilyChoice;
+  /** URLs that end in `/`; none: the host's own sources, or the family's public ones. */
   readonly mirrors: readonly string[];
   readonly suite: string | undefined;
   /** Absolute path. */
@@ -110,13 +104,7 @@ export interface Preparation {
  */
 export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
   const definition = await loadDefinition(request.definition);
-  const family = definition.packages.debian;
-  if (family === undefined) {
-    throw cannot('build', definition.name, 'the definition names no Debian package', {
-      hint: 'add debian under packages',
-      exitCode: 2,
-    });
-  }
+  const family = await chooseFamily(request.distro, definition);
   const use: LockUse = {
     ...request,
     file: request.lockFile,
@@ -124,10 +112,10 @@ export async function prepareImages(request: ImageRequest, services: Services): 
     log: services.log,
   };
   const lock = await openLock(use);
-  const origin = originOf({ ...request, release: family.release }, services);
+  const origin = family.origin({ ...request, ...services });
   const job: Job = { definition, family, origin, services };
   try {
-    const locked = lockedArchitectures(lock.before, await origin.wantedRelease());
+    const locked = lockedArchitectures(lock.before, family.family, await origin.wantedRelease());
     const architectures = request.architectures ?? (locked.length > 0 ? locked : [request.hostArchitecture]);
     const images = await allOf(
       architectures.map((architecture) => prepareImage(architecture, lock.usable, job)),
@@ -223,31 +211,24 @@ function engineOf(name: BuildTarget['engine'], { exec, environment }: Services):
   return name === 'buildah' ? createBuildahEngine({ exec, environment }) : createOciEngine();
 }
 
-type OriginRequest = Pick<
-  OriginOptions,
-  'release' | 'suite' | 'mirrors' | 'keyring' | 'offline' | 'mode' | 'lockFile' | 'renewal'
->;
-
-function originOf(request: OriginRequest, services: Services): DebianOrigin {
-  return new DebianOrigin({
-    ...request,
-    ...services,
-    openPackage: (path, sha256) => openDeb(path, sha256, services.cache),
-    decompressFile,
-  });
+/** What `doctor` wants to know of a definition's repositories. */
+export interface Survey {
+  readonly family: Family;
+  readonly repositories: readonly RepositorySurvey[];
 }
 
-/** Whether the archive can be reached and trusted, suite by suite; for `doctor`. */
-export async function surveyArchive(
-  request: Pick<OriginRequest, 'suite' | 'mirrors' | 'keyring' | 'offline'>,
+/** Whether the repositories of a definition can be reached and trusted, one by one; for `doctor`. */
+export async function surveyRepositories(
+  request: Pick<
+    ImageRequest,
+    'definition' | 'hostArchitecture' | 'distro' | 'suite' | 'mirrors' | 'keyring' | 'offline'
+  >,
   services: Services,
-): Promise<readonly SuiteSurvey[]> {
-  const origin = originOf(
-    { ...request, release: 'host', mode: 'renew', lockFile: '', renewal: '' },
-    services,
-  );
+): Promise<Survey> {
+  const family = await chooseFamily(request.distro, await loadDefinition(request.definition));
+  const origin = family.origin({ ...request, ...services, mode: 'renew', lockFile: '', renewal: '' });
   try {
-    return await origin.survey();
+    return { family: family.family, repositories: await origin.survey(request.hostArchitecture) };
   } finally {
     await origin.close();
   }
@@ -255,8 +236,8 @@ export async function surveyArchive(
 
 interface Job {
   readonly definition: ImageDefinition;
-  readonly family: FamilyPackage;
-  readonly origin: DebianOrigin;
+  readonly family: FamilySupport;
+  readonly origin: PackageOrigin;
   readonly services: Services;
 }
 
@@ -269,29 +250,12 @@ async function prepareImage(
   const locked = await job.origin.locked(lock, architecture);
   if (locked !== undefined) return decide(architecture, job, locked.release, locked.packages, undefined);
   const archive = await job.origin.archive(architecture);
-  const names = [job.family.package, ...(job.definition.inventory ? [releasePackage] : [])];
-  return decide(architecture, job, archive.release, await openNamed(archive, names), archive);
-}
-
-async function openNamed(
-  archive: DebianArchive,
-  names: readonly string[],
-): Promise<readonly OpenedPackage[]> {
-  const records = names.map((name) => {
-    const record = archive.find(name);
-    if (record !== undefined) return record;
-    const close = nearest(name, archive.similar(name));
-    throw cannot(
-      'find',
-      `package ${name}`,
-      `${archive.release} has none of that name for ${archive.architecture}`,
-      {
-        hint: `choose another release with --suite, or correct packages in the definition${close === undefined ? '' : ` (did you mean ${close}?)`}`,
-      },
-    );
-  });
-  const opened = await archive.open(records);
-  return opened.map((contents, index) => ({ contents, record: records[index] ?? unreachable() }));
+  const names = [
+    job.family.package.package,
+    ...archive.layout,
+    ...(job.definition.inventory ? await archive.releasePackages() : []),
+  ];
+  return decide(architecture, job, archive.release, await archive.select(names), archive);
 }
 
 /** Closure, plan, configuration and lock entry. Without an archive the packages given must be enough. */
@@ -300,19 +264,29 @@ async function decide(
   { definition, family, services }: Job,
   release: string,
   packages: readonly OpenedPackage[],
-  archive: DebianArchive | undefined,
+  archive: PackageArchive | undefined,
 ): Promise<PreparedImage> {
-  const tree = createPackageTree(mergedUsr);
+  const tree = createPackageTree(family.directoryLinks(packages.map(({ contents }) => contents)));
   const opened: OpenedPackage[] = [];
+  // Of the packages so far: what a package puts into /etc/ld.so.conf.d counts from the moment it is there.
+  let configured: readonly string[] = [];
   const add = async (found: OpenedPackage): Promise<void> => {
     if (opened.some(({ contents }) => contents === found.contents)) return;
     opened.push(found);
     await tree.add(found.contents);
+    configured = await readLdSoConf(configurationOf(tree));
   };
   for (const found of packages) await add(found);
 
-  const loader = debianLoader(architecture);
-  const programs = definition.roots.map((name) => locateProgram(tree, family.package, name));
+  const { package: service, layoutPackages } = family;
+  const loader = {
+    architecture,
+    ...family.loader(architecture),
+    get configured() {
+      return configured;
+    },
+  };
+  const programs = definition.roots.map((name) => locateProgram(tree, service.package, name));
   const closure = await closeLibraries<PackageContents>({
     roots: programs,
     dlopen: definition.dlopen,
@@ -321,18 +295,16 @@ async function decide(
     provide: async (soname, neededBy) => {
       // The loader itself, or a library needed by its path, stands in one place alone.
       const isPath = soname.includes('/');
-      const provider = await archive?.provider({
+      const searched = isPath ? [posix.dirname(soname)] : [...configured, ...loader.builtIn];
+      const provider = await archive?.provide({
         soname: posix.basename(soname),
         neededBy: neededBy.owner.name,
-        root: family.package,
-        directories: (isPath ? [posix.dirname(soname)] : loader.builtIn).map((path) =>
-          path.replace(/^\/+/, ''),
-        ),
+        root: service.package,
+        directories: searched.map((path) => path.replace(/^\/+/, '')),
       });
-      if (archive === undefined || provider === undefined) return false;
+      if (provider === undefined) return false;
       services.log.debug(`${soname}: ${provider.explanation}`);
-      for (const contents of await archive.open([provider.record]))
-        await add({ contents, record: provider.record });
+      await add(provider);
       return true;
     },
   });
@@ -343,7 +315,7 @@ async function decide(
       [path, ...otherPaths].map((opened): [string, string] => [opened, file.path]),
     ),
   );
-  const state = stateOf(definition, family);
+  const state = stateOf(definition, service);
   const plan = planRootfs({
     tree,
     wanted: [
@@ -354,7 +326,8 @@ async function decide(
         })),
       ),
       ...definition.files.map((path) => ({ path, reason: { kind: 'declared', field: 'files' } as const })),
-      ...(definition.inventory
+      // Some distributions have no package of it in reach: the image is then one of an unknown release.
+      ...(definition.inventory && tree.lookup('etc/os-release') !== undefined
         ? [{ path: '/etc/os-release', reason: { kind: 'inventory', about: 'the release' } as const }]
         : []),
     ],
@@ -362,14 +335,15 @@ async function decide(
     state,
     config: definition.config,
     capabilities: definition.capabilities,
-    inventory: definition.inventory ? dpkgStatusFiles : undefined,
+    loaderCache: cacheOf(closure.objects, architecture),
+    inventory: definition.inventory ? scannerFiles : undefined,
     epoch: epochOf(services.environment, opened),
   });
   const target: LockedTarget = {
-    family: 'debian',
+    family: family.family,
     release,
     architecture,
-    packages: lockedPackages(opened, plan),
+    packages: lockedPackages(opened, plan, layoutPackages),
   };
   const [program = unreachable()] = programs;
   const owner = tree.lookup(program.slice(1))?.owner ?? unreachable();
@@ -385,6 +359,28 @@ async function decide(
     notes.map((note) => ({ path: file.path, note })),
   );
   return { architecture, target, plan, config, dlopenNotes };
+}
+
+/** The files of the packages as ldconfig would read them. */
+function configurationOf(tree: PackageTree): ConfigurationView {
+  return {
+    read: async (path) => {
+      const found = tree.lookup(path.replace(/^\/+/, ''));
+      return found === undefined ? undefined : found.owner.read(found.entry);
+    },
+    list: (directory) => tree.list(directory.replace(/^\/+/, '')),
+  };
+}
+
+/** The loader finds what lies in the directories of ld.so.conf through its cache alone. */
+function cacheOf(
+  objects: readonly ClosureObject<PackageContents>[],
+  architecture: Architecture,
+): Buffer | undefined {
+  const libraries = objects.flatMap(({ path, neededAs, through }) =>
+    through === 'configured' && neededAs !== undefined ? [{ soname: neededAs, path }] : [],
+  );
+  return libraries.length === 0 ? undefined : ldSoCache(architecture, libraries);
 }
 
 function viewOf(tree: PackageTree): LoaderView<PackageContents> {
@@ -418,10 +414,10 @@ function reasonOfObject(
 
 function stateOf(
   definition: ImageDefinition,
-  family: FamilyPackage,
+  service: FamilyPackage,
 ): { directory: string; volume: string; files: readonly string[] } | undefined {
-  if (definition.state === undefined || family.state === undefined) return undefined;
-  return { directory: family.state, ...definition.state };
+  if (definition.state === undefined || service.state === undefined) return undefined;
+  return { directory: service.state, ...definition.state };
 }
 
 /** Times in the image: SOURCE_DATE_EPOCH (reproducible-builds.org), or when the newest of its packages was built. */
@@ -438,13 +434,17 @@ function epochOf(environment: Services['environment'], opened: readonly OpenedPa
   return Number(given);
 }
 
-/** The packages that a file of the image comes from, each with the weightiest of its files' reasons. */
-function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): readonly LockedPackage[] {
+/** The packages that a file of the image comes from, each with the weightiest of its files' reasons, and the layout. */
+function lockedPackages(
+  opened: readonly OpenedPackage[],
+  plan: RootfsPlan,
+  layout: readonly string[],
+): readonly LockedPackage[] {
   return opened
     .flatMap(({ contents, record }): LockedPackage[] => {
       const entries = plan.entries.filter((entry) => entry.owner === contents);
       const [best] = entries.sort((a, b) => rankOfReason(a.reason) - rankOfReason(b.reason));
-      if (best === undefined) return [];
+      if (best === undefined && !layout.includes(contents.name)) return [];
       const { name, version, architecture, suite, path, size, sha256 } = record;
       return [
         {
@@ -455,7 +455,10 @@ function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): rea
           path,
           size,
           sha256,
-          why: `/${best.path}: ${describeReason(best.reason)}`,
+          why:
+            best === undefined
+              ? 'its links say which directories are one'
+              : `/${best.path}: ${describeReason(best.reason)}`,
         },
       ];
     })
@@ -465,7 +468,7 @@ function lockedPackages(opened: readonly OpenedPackage[], plan: RootfsPlan): rea
 function summaryOf({ target, plan }: PreparedImage): ImageSummary {
   const sizes = plan.entries.flatMap((entry) => {
     if (entry.kind === 'file') return [entry.size];
-    return entry.kind === 'text' ? [Buffer.byteLength(entry.text)] : [];
+    return entry.kind === 'text' ? [entry.content.length] : [];
   });
   return {
     release: target.release,

@@ -1,14 +1,17 @@
 import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { Context } from './context.js';
-import { mirrorOf } from './request.js';
+import { definitionFile, mirrorOf } from './request.js';
 import { servicesOf } from './services.js';
-import { surveyArchive } from '../pipeline.js';
+import { surveyRepositories } from '../pipeline.js';
+import type { FamilyChoice } from '../family.js';
 import { buildahUsable } from '../image/buildah-usable.js';
 import { architectures, parseArchitecture } from '../support/architecture.js';
 import { baseEnvironment, findProgram, run } from '../support/exec.js';
 import { hintOf, reasonOf } from '../support/errors.js';
 
 export interface DoctorOptions {
+  readonly distro: FamilyChoice;
   readonly mirror?: readonly string[];
   readonly suite?: string;
   readonly keyring?: string;
@@ -78,26 +81,28 @@ async function cacheFinding(context: Context): Promise<Finding> {
 
 /** One finding a suite, or what is wrong with one of them. */
 async function archiveFindings(options: DoctorOptions, context: Context): Promise<readonly Finding[]> {
-  const about = 'Debian archive';
   try {
-    const suites = await surveyArchive(
+    const { family, repositories } = await surveyRepositories(
       {
+        definition: definitionFile('dhcpd', context),
+        hostArchitecture: parseArchitecture(context.hostArchitecture),
+        distro: options.distro,
         mirrors: (options.mirror ?? []).map(mirrorOf),
         suite: options.suite,
-        keyring: options.keyring,
+        keyring: options.keyring === undefined ? undefined : resolve(context.cwd, options.keyring),
         offline: options.offline === true,
       },
       await servicesOf(context),
     );
-    return suites.map(({ url, suite, date, architectures: names, keyring, configuredAt }) => ({
-      about,
+    return repositories.map(({ url, suite, date, architectures: names, keyring, configuredAt }) => ({
+      about: family === 'debian' ? 'Debian archive' : 'Fedora repository',
       state: 'ok',
       found: `${url} ${suite} of ${date}`,
-      details: [`for ${names.join(', ')}`, `from ${configuredAt}, signed with ${keyring}`],
+      details: [`for ${names.join(', ')}`, `from ${configuredAt}, ${keyring}`],
       advice: null,
     }));
   } catch (error) {
-    return [{ about, state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null }];
+    return [{ about: 'packages', state: 'broken', found: reasonOf(error), advice: hintOf(error) ?? null }];
   }
 }
 

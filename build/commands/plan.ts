@@ -70,7 +70,7 @@ function textOf({ architecture, target, plan: made, dlopenNotes }: PreparedImage
 
 function sizeOf(entry: RootfsEntry): number {
   if (entry.kind === 'file') return entry.size;
-  return entry.kind === 'text' ? Buffer.byteLength(entry.text) : 0;
+  return entry.kind === 'text' ? entry.content.length : 0;
 }
 
 function modeOf(entry: RootfsEntry): string {

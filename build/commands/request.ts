@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import type { Context } from './context.js';
 import type { ImageRequest } from '../pipeline.js';
+import type { FamilyChoice } from '../family.js';
 import type { LockMode } from '../repository/lock-use.js';
 import { pathFrom } from './path-from.js';
 import { parseArchitecture, type Architecture } from '../support/architecture.js';
@@ -14,12 +15,23 @@ export interface ImageOptions {
   readonly arch?: string;
   /** As often as the option is given. */
   readonly mirror?: readonly string[];
+  readonly distro: FamilyChoice;
   readonly suite?: string;
   readonly keyring?: string;
   readonly lockFile?: string;
   readonly locked?: boolean;
   readonly offline?: boolean;
   readonly json?: boolean;
+}
+
+/** The file that the user means by a definition's path or name. @throws ToolError with exit code 2 */
+export function definitionFile(definition: string, context: Context): string {
+  return isName(definition) ? bundledDefinition(definition, context) : resolve(context.cwd, definition);
+}
+
+/** One that comes with the program. */
+function isName(definition: string): boolean {
+  return /^[a-z0-9-]+$/.test(definition);
 }
 
 /** Turns the command line into the pipeline's request. @throws ToolError with exit code 2 */
@@ -29,11 +41,10 @@ export function requestOf(
   context: Context,
   renew = false,
 ): ImageRequest {
-  const named = /^[a-z0-9-]+$/.test(definition);
-  const file = named ? bundledDefinition(definition, context) : resolve(context.cwd, definition);
+  const file = definitionFile(definition, context);
   const name = basename(file).replace(/\.ya?ml$/, '');
   // A definition that comes with the program may lie where nobody may write: its lock file stays with the user.
-  const lockFile = named
+  const lockFile = isName(definition)
     ? resolve(context.cwd, `${name}.lock.yaml`)
     : file.replace(/(\.ya?ml)?$/, '.lock.yaml');
   const host = parseArchitecture(context.hostArchitecture);
@@ -44,6 +55,7 @@ export function requestOf(
     // `lock` renews what the file has; the others are about this machine's image unless told otherwise.
     architectures: options.arch === undefined ? (renew ? undefined : [host]) : architecturesOf(options.arch),
     hostArchitecture: host,
+    distro: options.distro,
     mirrors: (options.mirror ?? []).map(mirrorOf),
     suite: options.suite,
     keyring: options.keyring === undefined ? undefined : resolve(context.cwd, options.keyring),
@@ -69,6 +81,7 @@ function bundledDefinition(name: string, { packageDirectory }: Context): string 
 /** What the user would type to renew the lock file that this command line is about. */
 function renewalOf(definition: string, options: ImageOptions): string {
   const given = [
+    ['--distro', options.distro === 'auto' ? undefined : options.distro],
     ['--suite', options.suite],
     // Without passwords: a hint is shown.
     ...(options.mirror ?? []).map((url) => ['--mirror', shownUrl(url)]),
@@ -95,7 +108,7 @@ export function mirrorOf(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !['http:', 'https:', 'file:'].includes(url.protocol)) {
     throw cannot('use', `mirror ${JSON.stringify(shownUrl(text))}`, 'it is no http, https or file URL', {
-      hint: 'give the directory that holds dists/ and pool/, such as https://HOST/debian',
+      hint: 'give the directory that holds dists/ and pool/, or releases/ and updates/, such as https://HOST/debian',
       exitCode: 2,
     });
   }

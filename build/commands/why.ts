@@ -126,6 +126,7 @@ function predecessorOf({ reason }: RootfsEntry): string | undefined {
     case 'config':
     case 'account':
     case 'inventory':
+    case 'loader-cache':
     case 'declared':
       return undefined;
   }

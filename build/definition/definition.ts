@@ -1,5 +1,5 @@
 /** Distribution families whose packages an image can come from, under the names the definition gives them. */
-export const families = ['debian'] as const;
+export const families = ['fedora', 'debian'] as const;
 export type Family = (typeof families)[number];
 
 /** One image for every distribution family it can come from. Readonly; validation never changes it. */
@@ -16,8 +16,10 @@ export interface ImageDefinition {
   readonly url: string | undefined;
   /** SPDX licence expression of the service's own software. */
   readonly licenses: string | undefined;
+  /** Undefined for an image from nothing; else the reference of the image it is built upon, without a digest. */
+  readonly base: string | undefined;
   /** At least one family. */
-  readonly packages: { readonly [family in Family]?: FamilyPackage };
+  readonly packages: { readonly fedora?: FedoraPackage; readonly debian?: FamilyPackage };
   /** Programs that must run, by file name; found in the package wherever the distribution puts them. First = entrypoint. */
   readonly roots: readonly [string, ...string[]];
   /** What is loaded at run time and no DT_NEEDED names. */
@@ -44,11 +46,18 @@ export interface ImageDefinition {
 }
 
 export interface FamilyPackage {
-  /** `host` (the release of the host, or --suite) or a codename. */
+  /** `host` (the release of the host, or --suite), a codename of Debian or a number of Fedora. */
   readonly release: string;
   readonly package: string;
   /** Directory of the state, absolute path; required when `state` is declared. */
   readonly state: string | undefined;
+}
+
+export interface FedoraPackage extends FamilyPackage {
+  /** Upper-case OpenPGP fingerprints of the primary keys whose signatures on packages count; at least one. */
+  readonly keys: readonly string[];
+  /** Packages to take where several provide one library. */
+  readonly prefer: readonly string[];
 }
 
 export interface DeclaredDlopen {

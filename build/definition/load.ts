@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { constants, open } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { cannot, reasonOf, ToolError } from '../support/errors.js';
-import { families, type Family, type FamilyPackage, type ImageDefinition } from './definition.js';
+import type { FamilyPackage, ImageDefinition } from './definition.js';
 import { parseYaml, type YamlDocument } from './document.js';
 import { checkMeaning } from './meaning.js';
 import { problemsError, type Problem } from './problem.js';
-import { checkSchema, type RawDefinition } from './schema.js';
+import { checkSchema, type RawDefinition, type RawFamilyPackage } from './schema.js';
 
 /** Bytes; the largest real definition is a hundredth of it. */
 const largestFile = 64 * 1024;
@@ -95,7 +95,8 @@ function definitionOf(
     description: raw.description,
     url: raw.url,
     licenses: raw.licenses,
-    packages: packagesOf(raw),
+    base: raw.from === undefined || raw.from === 'scratch' ? undefined : raw.from,
+    packages: packagesOf(raw, document),
     roots: raw.roots,
     dlopen: (raw.dlopen ?? []).map(({ by, loads }) => ({ by, loads })),
     files: raw.files ?? [],
@@ -117,14 +118,28 @@ function definitionOf(
   };
 }
 
-function packagesOf(raw: RawDefinition): { readonly [family in Family]?: FamilyPackage } {
-  const packages: { [family in Family]?: FamilyPackage } = {};
-  for (const family of families) {
-    const chosen = raw.packages[family];
-    if (chosen === undefined) continue;
-    packages[family] = { release: chosen.release ?? 'host', package: chosen.package, state: chosen.state };
-  }
-  return packages;
+function packagesOf(
+  { packages: { fedora, debian } }: RawDefinition,
+  document: YamlDocument,
+): ImageDefinition['packages'] {
+  const release =
+    fedora?.release === undefined ? undefined : spelt(fedora.release, '/packages/fedora/release', document);
+  return {
+    ...(fedora === undefined
+      ? {}
+      : {
+          fedora: {
+            ...familyPackage({ ...fedora, release }),
+            keys: fedora.keys,
+            prefer: fedora.prefer ?? [],
+          },
+        }),
+    ...(debian === undefined ? {} : { debian: familyPackage(debian) }),
+  };
+}
+
+function familyPackage({ release, package: name, state }: RawFamilyPackage): FamilyPackage {
+  return { release: release ?? 'host', package: name, state };
 }
 
 /** An argument such as -4 is a number to YAML; the program gets it as the file spells it. */

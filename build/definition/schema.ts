@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { ErrorObject, SchemaObject, ValidateFunction } from 'ajv';
-import type { DeclaredDlopen, Family } from './definition.js';
+import type { DeclaredDlopen } from './definition.js';
 import { nearest } from '../support/nearest.js';
 import { child, fieldOf, type YamlDocument } from './document.js';
 import { shown, type Problem } from './problem.js';
@@ -12,8 +12,9 @@ export interface RawDefinition {
   readonly description?: string;
   readonly url?: string;
   readonly licenses?: string;
-  readonly from?: 'scratch';
-  readonly packages: { readonly [family in Family]?: RawFamilyPackage };
+  /** `scratch` or the reference of an image. */
+  readonly from?: string;
+  readonly packages: { readonly fedora?: RawFedoraPackage; readonly debian?: RawFamilyPackage };
   readonly roots: readonly [string, ...string[]];
   readonly dlopen?: readonly DeclaredDlopen[];
   readonly files?: readonly string[];
@@ -29,10 +30,17 @@ export interface RawDefinition {
   readonly inventory?: boolean;
 }
 
-interface RawFamilyPackage {
-  readonly release?: string;
+export interface RawFamilyPackage {
+  readonly release?: string | undefined;
   readonly package: string;
   readonly state?: string;
+}
+
+/** Its release may be a number in the file. */
+interface RawFedoraPackage extends Omit<RawFamilyPackage, 'release'> {
+  readonly release?: string | number;
+  readonly keys: readonly string[];
+  readonly prefer?: readonly string[];
 }
 
 /** The one description of the format; editors read the same file. */

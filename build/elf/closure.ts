@@ -1,6 +1,6 @@
 import type { DeclaredDlopen } from '../definition/definition.js';
 import type { Architecture } from '../support/architecture.js';
-import { cannot } from '../support/errors.js';
+import { cannot, ToolError } from '../support/errors.js';
 import { nearest } from '../support/nearest.js';
 import type { DlopenNote } from './dlopen-note.js';
 import { type LoadedObject, LoadedProcess, type LoaderContext } from './loader.js';
@@ -26,7 +26,8 @@ export interface LoaderView<Owner> {
 
 /**
  * Asked once for each soname that no directory of the view holds, and for the path of a loader (PT_INTERP) or of
- * a library needed by path. Adds its provider to the view and returns true, or returns false.
+ * a library needed by path; the loader of a program comes before its libraries. Adds its provider to the view and
+ * returns true, or returns false.
  */
 export type ProviderLookup<Owner> = (soname: string, neededBy: LoaderFile<Owner>) => Promise<boolean>;
 
@@ -34,7 +35,8 @@ export interface LoaderConfig {
   readonly architecture: Architecture;
   /**
    * Directories of ld.so.conf in their order, absolute. The loader finds libraries in them through
-   * /etc/ld.so.cache alone: leave this empty for an image that has no such file.
+   * /etc/ld.so.cache alone: leave this empty for an image that has no such file. Asked for at every search: what
+   * `provide` adds may bring further directories.
    */
   readonly configured: readonly string[];
   /** The loader's built-in directories in their order, absolute. */
@@ -65,7 +67,7 @@ export interface ClosureObject<Owner> {
   readonly otherPaths: readonly string[];
   readonly soname: string | undefined;
   readonly role: 'root' | 'interpreter' | 'library' | 'dlopen';
-  /** How the loader finds it; `configured` needs /etc/ld.so.cache in the image. Undefined for a root. */
+  /** How the loader found it first. Undefined for a root. */
   readonly through: FoundThrough | undefined;
   /** Shortest chain from a root to this object: root path first, this object's path last. */
   readonly chain: readonly string[];
@@ -81,6 +83,11 @@ export interface ClosureObject<Owner> {
 export interface LibraryClosure<Owner> {
   /** In load order: roots, then breadth first for each root in turn; one entry per real path. */
   readonly objects: readonly ClosureObject<Owner>[];
+  /**
+   * What the loader finds through /etc/ld.so.cache alone, each name once: one object may be asked for by several
+   * names, and be found in another way by another program.
+   */
+  readonly cached: readonly { readonly soname: string; readonly path: string }[];
   readonly warnings: readonly string[];
 }
 
@@ -94,6 +101,9 @@ export interface ClosureRequest<Owner> {
   readonly config: LoaderConfig;
 }
 
+/** Two are the rule; a package can call for another one only where it hides or reveals a library. */
+const maximumPasses = 64;
+
 /**
  * Finds every object that the dynamic loader would load for some programs, without running anything: PT_INTERP,
  * then DT_NEEDED, DT_FILTER and DT_AUXILIARY breadth first as glibc's ld.so(8) searches them, then what the
@@ -103,12 +113,7 @@ export interface ClosureRequest<Owner> {
  * missing, a file found is damaged, or (exit code 2) a declared `by` matches no object
  */
 export async function closeLibraries<Owner>(request: ClosureRequest<Owner>): Promise<LibraryClosure<Owner>> {
-  const { view, provide, config } = request;
-  const context: LoaderContext<Owner> = { view, provide, config, parsed: new Map(), asked: new Set() };
-  const processes: LoadedProcess<Owner>[] = [];
-  for (const root of request.roots) processes.push(orThrow(await LoadedProcess.start(context, root)));
-  await loadDeclared(processes, request.dlopen);
-
+  const processes = await loadWithProviders(request);
   const found = new Map<string, LoadedObject<Owner>[]>();
   const programs = processes.map(({ program }) => program);
   for (const object of [...programs, ...processes.flatMap(({ objects }) => objects)]) {
@@ -119,8 +124,54 @@ export async function closeLibraries<Owner>(request: ClosureRequest<Owner>): Pro
   const groups = [...found.values()];
   return {
     objects: groups.map((group) => mergeObjects(group, request)),
+    cached: [...new Map(processes.flatMap(({ cached }) => [...cached]))].map(([soname, path]) => ({
+      soname,
+      path,
+    })),
     warnings: [...new Set(groups.flatMap((group) => warningsAbout(group, found, request.dlopen)))],
   };
+}
+
+/**
+ * Loads everything anew until a pass adds nothing to the view: what a provider brings besides the library it was
+ * asked for, such as a directory of ld.so.conf, may change what was found, or missed, before it came.
+ */
+async function loadWithProviders<Owner>(
+  request: ClosureRequest<Owner>,
+): Promise<readonly LoadedProcess<Owner>[]> {
+  const { view, config } = request;
+  let additions = 0;
+  const providerErrors = new Set<unknown>();
+  const context: LoaderContext<Owner> = {
+    view,
+    config,
+    parsed: new Map(),
+    asked: new Set(),
+    provide: async (soname, neededBy) => {
+      try {
+        const added = await request.provide(soname, neededBy);
+        if (added) additions += 1;
+        return added;
+      } catch (error) {
+        providerErrors.add(error);
+        throw error;
+      }
+    },
+  };
+  for (let pass = 1; pass <= maximumPasses; pass += 1) {
+    const before = additions;
+    try {
+      const processes: LoadedProcess<Owner>[] = [];
+      for (const root of request.roots) processes.push(await LoadedProcess.start(context, root));
+      processes.forEach(orThrow);
+      await loadDeclared(processes, request.dlopen);
+      if (additions === before) return processes;
+    } catch (error) {
+      const final = additions === before || providerErrors.has(error) || !(error instanceof ToolError);
+      if (final) throw error;
+    }
+  }
+  throw cannot('load', request.roots.join(' and '), 'each package that is added makes another one necessary');
 }
 
 /** Loads declared objects until nothing new comes: one may be what another `by` names. */
@@ -223,8 +274,6 @@ function namesOf<Owner>({ path, file, elf }: LoadedObject<Owner>): string[] {
   return elf.dynamic?.soname === undefined ? names : [elf.dynamic.soname, ...names];
 }
 
-function orThrow<Owner>(process: LoadedProcess<Owner>): LoadedProcess<Owner> {
-  const [problem] = process.problems;
+function orThrow<Owner>({ problems: [problem] }: LoadedProcess<Owner>): void {
   if (problem !== undefined) throw problem;
-  return process;
 }

@@ -72,6 +72,8 @@ export class LoadedProcess<Owner> {
   readonly program: LoadedObject<Owner>;
   /** Missing names and versions, in the order found. */
   readonly problems: ToolError[] = [];
+  /** Paths of the names that were found in a configured directory. */
+  readonly cached = new Map<string, string>();
   readonly #context: LoaderContext<Owner>;
   readonly #nodes: Node<Owner>[] = [];
   readonly #byName = new Map<string, ProcessEntry<Owner>>();
@@ -298,6 +300,7 @@ export class LoadedProcess<Owner> {
           by.elf.dynamic?.noDefaultDirectories === true &&
           this.#context.config.builtIn.some((directory) => path.startsWith(`${directory}/`));
         if (shut) break;
+        if (stage.through === 'configured') this.cached.set(name, path);
         return { file, path, through: stage.through };
       }
     }

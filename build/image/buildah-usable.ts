@@ -1,6 +1,6 @@
 import { hintOf, reasonOf } from '../support/errors.js';
-import { buildahEnvironment } from './buildah.js';
-import type { BuildahHost } from './buildah.js';
+import { buildahEnvironment } from './buildah-storage.js';
+import type { BuildahHost } from './buildah-storage.js';
 
 /** Whether buildah can build here; when not, one line why and one line what helps. */
 export type BuildahUsable =

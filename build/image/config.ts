@@ -24,7 +24,16 @@ export interface Descriptor {
   readonly platform?: OciPlatform;
 }
 
-/** What the one history entry says made the layer. No version: the same packages give the same image. */
+/** What lies below an image's own layer. */
+export interface BaseLayers {
+  /** Digests of the uncompressed layers, lowest first. */
+  readonly diffIds: readonly string[];
+  /** History entries, as they stand. */
+  readonly history: readonly unknown[];
+}
+export const fromNothing: BaseLayers = { diffIds: [], history: [] };
+
+/** What the history entry says made the layer. No version: the same packages give the same image. */
 export const createdBy = 'dhcpd-scratch';
 
 const platforms: Readonly<Record<Architecture, OciPlatform>> = {
@@ -56,7 +65,7 @@ export function rfc3339(seconds: number): string {
  * The image configuration (image-spec config.md, 1.1) as the bytes of its blob. Field order, sorted maps and left out
  * empty fields are those of Go's encoder, so that buildah's own configuration of the same image has the same digest.
  */
-export function configBlob(config: ImageConfig, diffId: string): Buffer {
+export function configBlob(config: ImageConfig, diffId: string, base = fromNothing): Buffer {
   const created = rfc3339(config.created);
   return encode({
     created,
@@ -72,8 +81,8 @@ export function configBlob(config: ImageConfig, diffId: string): Buffer {
       Labels: map(config.annotations),
       StopSignal: nonEmpty(config.stopSignal),
     },
-    rootfs: { type: 'layers', diff_ids: [diffId] },
-    history: [{ created, created_by: createdBy }],
+    rootfs: { type: 'layers', diff_ids: [...base.diffIds, diffId] },
+    history: [...base.history, { created, created_by: createdBy }],
   });
 }
 

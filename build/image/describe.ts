@@ -15,6 +15,8 @@ export function imageConfig(input: {
   readonly state: string | undefined;
   /** Seconds since the epoch. */
   readonly created: number;
+  /** What it is built upon; absent for an image from nothing. */
+  readonly base?: { readonly reference: string; readonly digest: string };
 }): ImageConfig {
   const { definition } = input;
   const annotations = [
@@ -24,6 +26,8 @@ export function imageConfig(input: {
     ['licenses', definition.licenses],
     ['version', input.version],
     ['created', rfc3339(input.created)],
+    ['base.name', input.base?.reference],
+    ['base.digest', input.base?.digest],
   ].flatMap(([key, value]): [string, string][] =>
     value === undefined ? [] : [[`org.opencontainers.image.${key}`, value]],
   );

@@ -5,7 +5,7 @@ import type { RootfsPlan } from '../rootfs/plan.js';
 /** What the OCI image configuration says, in the words of image-spec config.md. */
 export interface ImageConfig {
   readonly architecture: Architecture;
-  /** Seconds since the epoch; `created` of the image and of its one history entry. */
+  /** Seconds since the epoch; `created` of the image and of its own history entry. */
   readonly created: number;
   /** `uid:gid`, numeric. */
   readonly user: string;
@@ -39,6 +39,7 @@ export interface BuiltManifest {
   readonly size: number;
   /** Digest of the configuration: the image ID that podman shows. */
   readonly configDigest: string;
+  /** Of the image's own layer; those of a base lie below it. */
   readonly layerDigest: string;
   readonly diffId: string;
   /** Compressed bytes of the layer. */

@@ -17,9 +17,15 @@ export interface FinishedImage {
   readonly config: ImageConfig;
   readonly manifest: Buffer;
   readonly configuration: Buffer;
-  readonly layer: Descriptor;
-  /** File that holds the layer's blob. */
-  readonly layerPath: string;
+  /** Lowest first. The last one is the image's own, those below it are its base's. */
+  readonly layers: readonly FinishedLayer[];
+}
+
+export interface FinishedLayer {
+  readonly blob: Descriptor;
+  /** File that holds the blob. */
+  readonly path: string;
+  /** Digest of the uncompressed layer. */
   readonly diffId: string;
 }
 
@@ -40,7 +46,7 @@ export async function publish(
   for (const [index, image] of images.entries()) {
     const manifest = manifests[index];
     if (manifest === undefined) continue;
-    blobs.set(image.layer.digest, { path: image.layerPath, size: image.layer.size });
+    for (const { blob, path } of image.layers) blobs.set(blob.digest, { path, size: blob.size });
     blobs.set(manifest.configDigest, image.configuration);
     blobs.set(manifest.digest, image.manifest);
   }
@@ -96,7 +102,7 @@ async function refuseForeign(layout: string): Promise<void> {
 }
 
 /** @throws ToolError when the build has been interrupted */
-export function stopIfAborted({ signal, reference }: ImageTarget): void {
+export function stopIfAborted({ signal, reference }: Pick<ImageTarget, 'signal' | 'reference'>): void {
   if (!signal.aborted) return;
   const reason: unknown = signal.reason;
   throw reason instanceof ToolError
@@ -108,14 +114,16 @@ export function stopIfAborted({ signal, reference }: ImageTarget): void {
 type BlobSource = Buffer | { readonly path: string; readonly size: number };
 
 function builtManifest(image: FinishedImage): BuiltManifest {
+  const own = image.layers.at(-1);
+  if (own === undefined) throw cannot('write', 'the image', 'it has no layer');
   return {
     architecture: image.config.architecture,
     digest: describe(manifestType, image.manifest).digest,
     size: image.manifest.length,
     configDigest: describe('', image.configuration).digest,
-    layerDigest: image.layer.digest,
-    diffId: image.diffId,
-    layerSize: image.layer.size,
+    layerDigest: own.blob.digest,
+    diffId: own.diffId,
+    layerSize: own.blob.size,
   };
 }
 

@@ -23,8 +23,6 @@ function finish({ config, layer }: ImageInput): FinishedImage {
     config,
     configuration,
     manifest: manifestBlob(describe(configType, configuration), blob, config.annotations),
-    layer: blob,
-    layerPath: layer.path,
-    diffId: layer.diffId,
+    layers: [{ blob, path: layer.path, diffId: layer.diffId }],
   };
 }

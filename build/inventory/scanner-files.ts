@@ -1,5 +1,7 @@
+import type { DebMetadata, PackageContents } from '../package/contents.js';
 import { cannot } from '../support/errors.js';
 import { compareBytes } from '../support/order.js';
+import { rpmManifestFiles, type InstalledRpm } from './rpm-manifest.js';
 
 /** A Debian package whose files are in the image. */
 export interface InstalledPackage {
@@ -12,6 +14,32 @@ export interface ScannerFile {
   /** Relative to the root. */
   readonly path: string;
   readonly text: string;
+}
+
+/** What is recorded of a package, whatever its format. */
+export type InstalledContents = Pick<PackageContents, 'name' | 'architecture' | 'built' | 'metadata'>;
+
+/**
+ * The files by which scanners know the packages whose files are in the image.
+ *
+ * @throws ToolError for packages of different formats, and for one that cannot be recorded
+ */
+export function scannerFiles(packages: readonly InstalledContents[]): readonly ScannerFile[] {
+  const debs = packages.filter(isDeb);
+  const rpms = packages.filter(isRpm);
+  if (debs.length > 0 && rpms.length > 0) {
+    throw cannot('record', 'the packages of the image', 'they are of different formats');
+  }
+  if (rpms.length > 0) return rpmManifestFiles(rpms);
+  return dpkgStatusFiles(debs.map(({ name, metadata }) => ({ name, controlText: metadata.controlText })));
+}
+
+function isDeb(one: InstalledContents): one is InstalledContents & { readonly metadata: DebMetadata } {
+  return one.metadata.format === 'deb';
+}
+
+function isRpm(one: InstalledContents): one is InstalledRpm {
+  return one.metadata.format === 'rpm';
 }
 
 /** deb-control(5), Package. */

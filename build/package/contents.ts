@@ -5,13 +5,11 @@
  */
 export interface PackageContents {
   readonly name: string;
+  /** In the distribution's own spelling: `1:2.3-4` for Debian and for RPM, where it is EPOCH:VERSION-RELEASE. */
   readonly version: string;
-  /** The distribution's own name for the architecture, such as `amd64` or `all`. */
+  /** The distribution's own name for the architecture, such as `amd64`, `all`, `x86_64` or `noarch`. */
   readonly architecture: string;
-  /** Control fields (Debian) or header tags of the same meaning, in their order, unfolded as written. */
-  readonly control: ReadonlyMap<string, string>;
-  /** The control stanza as the package carries it, for scanner files. */
-  readonly controlText: string;
+  readonly metadata: DebMetadata | RpmMetadata;
   /** When the package was built, seconds since the epoch. */
   readonly built: number;
   /**
@@ -25,13 +23,41 @@ export interface PackageContents {
   close(): Promise<void>;
 }
 
+export interface DebMetadata {
+  readonly format: 'deb';
+  /** Control fields in their order, unfolded as written. */
+  readonly control: ReadonlyMap<string, string>;
+  /** The control stanza as the package carries it, for scanner files. */
+  readonly controlText: string;
+}
+
+export interface RpmMetadata {
+  readonly format: 'rpm';
+  /** Undefined where the header has none, which is not the same as 0 to rpm's own queries. */
+  readonly epoch: number | undefined;
+  /** Without epoch and release. */
+  readonly version: string;
+  readonly release: string;
+  readonly vendor: string;
+  readonly license: string;
+  /** File name of the source package, such as `dhcp-4.4.3-27.fc45.src.rpm`. */
+  readonly sourceRpm: string;
+  /** Installed bytes, as the header states them. */
+  readonly installedSize: number;
+  /** Upper-case fingerprint of the primary key that has signed the header; undefined when no signature was asked for. */
+  readonly signer: string | undefined;
+  /** Symbolic links that the package owns without shipping them (`%ghost`): scriptlets or triggers make them. */
+  readonly ghostLinks: readonly SymlinkEntry[];
+}
+
 interface EntryBase {
   /** Relative to the root, `/`-separated, UTF-8. */
   readonly path: string;
   /** Permission bits with setuid, setgid and sticky: 0 to 0o7777. */
   readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
+  /** Undefined when the package names an account that nothing in it defines: such a file fits into no image. */
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
   /** Owner names, where the archive carries names; the numeric ids hold otherwise. */
   readonly userName: string;
   readonly groupName: string;

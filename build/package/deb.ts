@@ -237,8 +237,7 @@ function contentsOf(
     name,
     version,
     architecture: control.get('Architecture') ?? '',
-    control,
-    controlText,
+    metadata: { format: 'deb', control, controlText },
     // The build's SOURCE_DATE_EPOCH: dpkg-deb gives it to every member of the container.
     built: Math.max(...members.map(({ mtime }) => mtime)),
     entries,

@@ -3,6 +3,7 @@ import { Readable, pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ToolError, cannot, reasonOf } from '../support/errors.js';
 import { ByteReader, readRange } from './bytes.js';
+import { isCheckedBySha256, XzSha256 } from './xz-sha256.js';
 import { decompressZstd } from './zstd.js';
 
 /** Named by the usual endings of file names. */
@@ -23,6 +24,7 @@ const magics: Readonly<Record<CompressionFormat, readonly string[]>> = {
   zst: ['28b52ffd', ...Array.from({ length: 16 }, (_, low) => `5${low.toString(16)}2a4d18`)],
 };
 const magicBytes = 6;
+const xzHeaderBytes = 12;
 
 /**
  * Decompresses a stream chunk by chunk in flat memory, all members, frames or streams that follow each other.
@@ -78,7 +80,7 @@ const decoders: Readonly<
 > = {
   none: (input) => input,
   gz: gunzip,
-  xz: unxz,
+  xz: unxzAny,
   zst: (input) => decompressZstd(new ByteReader(input)),
 };
 
@@ -119,6 +121,23 @@ const xzReasons = new Map([
   ['7', 'the xz data is damaged'],
   ['8', 'the xz data is cut off or damaged'],
 ]);
+
+/** The decoder knows no SHA-256, which rpm has put into its xz data. */
+async function* unxzAny(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
+  const reader = new ByteReader(input);
+  const start = await reader.take(xzHeaderBytes);
+  const whole = replay(start, reader);
+  if (!isCheckedBySha256(start)) {
+    yield* unxz(whole);
+    return;
+  }
+  const checked = new XzSha256(new ByteReader(whole));
+  for await (const chunk of unxz(checked.withoutChecks())) {
+    checked.update(chunk);
+    yield chunk;
+  }
+  checked.finish();
+}
 
 async function* unxz(input: AsyncGenerator<Buffer>): AsyncGenerator<Uint8Array, void, undefined> {
   let inputError: Error | undefined;

@@ -13,10 +13,14 @@ const programDirectories = ['usr/sbin', 'usr/bin', 'usr/libexec', 'usr/local/sbi
  * @throws ToolError naming the nearest program there is
  */
 export function locateProgram(tree: PackageTree, packageName: string, name: string): string {
-  for (const directory of programDirectories) {
+  const places = programDirectories.flatMap((directory) => {
     const found = tree.lookup(`${directory}/${name}`);
-    if (found !== undefined && (found.entry.mode & 0o111) !== 0) return `/${directory}/${name}`;
-  }
+    if (found === undefined || (found.entry.mode & 0o111) === 0) return [];
+    return [{ path: `/${directory}/${name}`, merged: found.links.some(({ path }) => path === directory) }];
+  });
+  // The directory itself rather than a link to it: the image then needs no such link.
+  const place = places.find(({ merged }) => !merged) ?? places[0];
+  if (place !== undefined) return place.path;
   const close = nearest(
     name,
     programDirectories.flatMap((directory) => tree.list(directory)),

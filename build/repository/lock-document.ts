@@ -34,7 +34,10 @@ const renewal = 'renew it with npx dhcpd-scratch lock DEFINITION';
 
 type Fail = (offset: number, reason: string) => ToolError;
 type Node = Yaml.Node | null;
-type Fields<Name extends string> = (name: Name) => Yaml.Node;
+interface Fields<Name extends string, Optional extends string> {
+  (name: Name): Yaml.Node;
+  optional(name: Optional): Yaml.Node | undefined;
+}
 
 function lockOf(reader: Reader, node: Node): LockFile {
   const top = reader.map(node, 'the lock file', ['schemaVersion', 'definition', 'targets']);
@@ -55,7 +58,8 @@ function lockOf(reader: Reader, node: Node): LockFile {
 }
 
 function targetOf(reader: Reader, node: Yaml.Node): LockedTarget {
-  const fields = reader.map(node, 'a target', ['family', 'release', 'architecture', 'packages']);
+  const fields = reader.map(node, 'a target', ['family', 'release', 'architecture', 'packages'], ['base']);
+  const base = fields.optional('base');
   const packages = reader
     .list(fields('packages'), 'packages')
     .map((item) => ({ item, value: packageOf(reader, item) }));
@@ -64,6 +68,7 @@ function targetOf(reader: Reader, node: Yaml.Node): LockedTarget {
     family: reader.choice(fields('family'), 'family', families),
     release: reader.text(fields('release'), 'release', releaseText),
     architecture: reader.choice(fields('architecture'), 'architecture', architectures),
+    ...(base === undefined ? {} : { base: reader.text(base, 'base', pinnedImage) }),
     packages: packages.map(({ value }) => value),
   };
 }
@@ -103,8 +108,8 @@ const sha256: Rule = {
   words: '64 lower-case hexadecimal digits',
 };
 const word: Rule = {
-  test: (text) => /^[a-z0-9][a-z0-9+._-]*$/.test(text),
-  words: 'lower-case letters, digits and + . _ -',
+  test: (text) => /^[A-Za-z0-9_][A-Za-z0-9+._-]*$/.test(text),
+  words: 'letters, digits and + . _ -',
 };
 const versionText: Rule = {
   test: (text) => /^[A-Za-z0-9][A-Za-z0-9.+~:^_-]*$/.test(text),
@@ -129,6 +134,11 @@ const relativePath: Rule = {
     text.split('/').every((part) => part !== '' && !/^(?:\.|%2e)(?:\.|%2e)?$/i.test(part)),
   words: 'a path below the archive, without scheme and ..',
 };
+/** It is handed to a container engine, so nothing in it may be taken for an option or another transport. */
+const pinnedImage: Rule = {
+  test: (text) => /^[a-z0-9][A-Za-z0-9._/:-]{0,400}@sha256:[0-9a-f]{64}$/.test(text) && !text.includes('//'),
+  words: 'the name of an image with its digest, NAME@sha256:DIGEST',
+};
 const oneLine: Rule = {
   // eslint-disable-next-line no-control-regex -- control characters are what is refused
   test: (text) => !/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(text) && text.trim() !== '',
@@ -149,14 +159,19 @@ class Reader {
     return this.#fail(node?.range?.[0] ?? 0, reason);
   }
 
-  /** A mapping with exactly these keys. */
-  map<Name extends string>(node: Node, what: string, names: readonly Name[]): Fields<Name> {
+  /** A mapping with exactly these keys, and some that may be left out. */
+  map<Name extends string, Optional extends string = never>(
+    node: Node,
+    what: string,
+    names: readonly Name[],
+    others: readonly Optional[] = [],
+  ): Fields<Name, Optional> {
     if (!this.#yaml.isMap(node)) throw this.failAt(node, `${what} must be a mapping`);
     const found = new Map<string, Yaml.Node>();
     for (const { key, value } of node.items) {
       const keyNode = this.#yaml.isNode(key) ? key : node;
       const name = this.#yaml.isScalar(keyNode) ? String(keyNode.value) : '';
-      if (!names.some((known) => known === name)) {
+      if (![...names, ...others].some((known) => known === name)) {
         throw this.failAt(keyNode, `${what} has the unknown key ${JSON.stringify(name)}`);
       }
       if (!this.#yaml.isNode(value)) throw this.failAt(keyNode, `${name} has no value`);
@@ -168,7 +183,7 @@ class Reader {
       return value;
     };
     names.forEach(fields);
-    return fields;
+    return Object.assign(fields, { optional: (name: Optional) => found.get(name) });
   }
 
   list(node: Yaml.Node, what: string): readonly Yaml.Node[] {

@@ -1,3 +1,4 @@
+import type { Family } from '../definition/definition.js';
 import { readLock, type LockedTarget, type LockFile } from './lock.js';
 import type { Architecture } from '../support/architecture.js';
 import { cannot, reasonOf } from '../support/errors.js';
@@ -56,9 +57,11 @@ async function readForUse({ file, mode, log }: LockUse): Promise<LockFile | unde
 /** Architectures that the file names packages of, for one release. */
 export function lockedArchitectures(
   lock: LockFile | undefined,
+  family: Family,
   release: string | undefined,
 ): readonly Architecture[] {
-  const targets = lock?.targets.filter((target) => target.release === release) ?? [];
+  const targets =
+    lock?.targets.filter((target) => target.family === family && target.release === release) ?? [];
   return targets.map(({ architecture }) => architecture);
 }
 

@@ -32,7 +32,9 @@ export interface LockedTarget {
   /** Codename of the release, such as `bookworm`. */
   readonly release: string;
   readonly architecture: Architecture;
-  /** Sorted by name. */
+  /** Of an image upon another: that one, as `NAME:TAG@sha256:DIGEST` of its manifest for the architecture. */
+  readonly base?: string;
+  /** Sorted by name. For an image upon another none: its package manager chooses them. */
   readonly packages: readonly LockedPackage[];
 }
 
@@ -115,6 +117,7 @@ export function formatLock(lock: LockFile): string {
       `  - family: ${plain(target.family)}`,
       `    release: ${plain(target.release)}`,
       `    architecture: ${plain(target.architecture)}`,
+      ...(target.base === undefined ? [] : [`    base: ${quoted(target.base)}`]),
       target.packages.length === 0 ? '    packages: []' : '    packages:',
     );
     for (const locked of sortedBy(target.packages, (it) => it.name)) {

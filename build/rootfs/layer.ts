@@ -76,7 +76,7 @@ async function contentOf(entry: RootfsEntry): Promise<Buffer> {
     case 'symlink':
       return Buffer.alloc(0);
     case 'text':
-      return Buffer.from(entry.text);
+      return entry.content;
     case 'file': {
       const content = await entry.read();
       if (content.length === entry.size) return content;

@@ -18,6 +18,8 @@ export type Reason =
   | { readonly kind: 'config' }
   | { readonly kind: 'account'; readonly user: string }
   | { readonly kind: 'inventory'; readonly about: string }
+  /** The loader finds libraries in directories of ld.so.conf through it alone. */
+  | { readonly kind: 'loader-cache' }
   | { readonly kind: 'declared'; readonly field: string };
 
 interface EntryBase {
@@ -44,10 +46,10 @@ export interface PlannedSymlink extends EntryBase {
   readonly kind: 'symlink';
   readonly target: string;
 }
-/** A file whose bytes the plan itself states. */
+/** A file whose bytes the plan itself states; text but for the loader's cache. */
 export interface PlannedText extends EntryBase {
   readonly kind: 'text';
-  readonly text: string;
+  readonly content: Buffer;
 }
 export type RootfsEntry = PlannedDirectory | PlannedFile | PlannedSymlink | PlannedText;
 
@@ -70,6 +72,8 @@ export interface PlanInput {
   readonly config: string | undefined;
   /** Capability names without CAP_ that a file may carry. */
   readonly capabilities: readonly string[];
+  /** /etc/ld.so.cache, for libraries that the loader finds through it alone; undefined for none. */
+  readonly loaderCache: Buffer | undefined;
   /** Makes the scanner's record of each package that has a file in the image; undefined for none. */
   readonly inventory: ((packages: readonly PackageContents[]) => readonly InventoryFile[]) | undefined;
   /** Seconds since the epoch. */
@@ -124,12 +128,13 @@ export function planRootfs(input: PlanInput): RootfsPlan {
     }
     refuseDanger(found, input.capabilities);
     owners.add(found.owner);
+    const { uid, gid } = ownersOf(found);
     draft.add({
       kind: 'file',
       path: found.path,
       mode: found.entry.mode,
-      uid: found.entry.uid,
-      gid: found.entry.gid,
+      uid,
+      gid,
       owner: found.owner,
       reason: wanted.reason,
       size: found.entry.size,
@@ -147,7 +152,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
     path: 'etc/passwd',
     mode: 0o644,
     reason: account,
-    text: `${name}:x:${id}:${id}::/:/sbin/nologin\n`,
+    content: Buffer.from(`${name}:x:${id}:${id}::/:/sbin/nologin\n`),
   });
   draft.add({
     ...written,
@@ -155,7 +160,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
     path: 'etc/group',
     mode: 0o644,
     reason: account,
-    text: `${name}:x:${id}:\n`,
+    content: Buffer.from(`${name}:x:${id}:\n`),
   });
   if (input.config !== undefined) {
     draft.add({
@@ -172,8 +177,18 @@ export function planRootfs(input: PlanInput): RootfsPlan {
     const owned = { uid: id, gid: id, owner: undefined, reason } as const;
     draft.add({ ...owned, kind: 'directory', path: directory.slice(1), mode: 0o755 });
     for (const file of files) {
-      draft.add({ ...owned, kind: 'text', path: `${directory.slice(1)}/${file}`, mode: 0o644, text: '' });
+      draft.add({ ...owned, kind: 'text', path: `${directory.slice(1)}/${file}`, mode: 0o644, content: Buffer.alloc(0) });
     }
+  }
+  if (input.loaderCache !== undefined) {
+    draft.add({
+      ...written,
+      kind: 'text',
+      path: 'etc/ld.so.cache',
+      mode: 0o644,
+      reason: { kind: 'loader-cache' },
+      content: input.loaderCache,
+    });
   }
   if (input.inventory !== undefined) {
     const packages = [...owners].sort((a, b) => compareBytes(a.name, b.name));
@@ -184,7 +199,7 @@ export function planRootfs(input: PlanInput): RootfsPlan {
         path: file.path,
         mode: 0o644,
         reason: { kind: 'inventory', about: 'the packages' },
-        text: file.text,
+        content: Buffer.from(file.text),
       });
     }
   }
@@ -242,6 +257,18 @@ class Draft {
 function capabilityOf({ entry, owner }: FoundFile): Buffer | undefined {
   const holder = entry.kind === 'file' ? entry : owner.entries.find(({ path }) => path === entry.target);
   return holder?.kind === 'file' ? holder.capability : undefined;
+}
+
+/** RPM names owners; an account that the package does not define has no number here. */
+function ownersOf({ path, entry, owner }: FoundFile): { readonly uid: number; readonly gid: number } {
+  const { uid, gid, userName, groupName } = entry;
+  if (uid !== undefined && gid !== undefined) return { uid, gid };
+  throw cannot(
+    'put',
+    `/${path} of package ${owner.name} in the image`,
+    `it belongs to ${userName}:${groupName}, which the package does not define`,
+    { hint: 'leave the file out of the definition' },
+  );
 }
 
 /** A name is printed, written into the lock file and unpacked by others: it must mean the same everywhere. */

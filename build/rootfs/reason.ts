@@ -21,6 +21,8 @@ export function describeReason(reason: Reason): string {
       return `account ${reason.user}`;
     case 'inventory':
       return `inventory of ${reason.about}`;
+    case 'loader-cache':
+      return 'where the loader finds the libraries of /etc/ld.so.conf.d';
     case 'declared':
       return `declared under ${reason.field}`;
   }
@@ -36,6 +38,7 @@ const weight: readonly Reason['kind'][] = [
   'state',
   'config',
   'account',
+  'loader-cache',
   'inventory',
   'path',
 ];

@@ -11,7 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { mirrorOf } from '../../build/commands/request.js';
 import { openArchive } from '../../build/repository/debian/archive.js';
 import { fetchRelease } from '../../build/repository/debian/release.js';
-import { verifyClearSigned } from '../../build/repository/debian/signature.js';
+import { verifyClearSigned } from '../../build/repository/signature.js';
 import { archiveUri, parseList } from '../../build/repository/debian/sources.js';
 import { plainDefaults } from '../../build/repository/debian/apt-config.js';
 import { createFetcher } from '../../build/repository/fetch.js';

@@ -15,6 +15,8 @@ const order = [
   'units',
   'inventory',
   'smoke',
+  'compare',
+  'family.ts',
   'pipeline.ts',
   'commands',
   'cli.ts',

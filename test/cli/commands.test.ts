@@ -301,7 +301,7 @@ describe.skipIf(!requireTools(...tinyTools))('the program', () => {
       expect(code).toBe(1);
       expect(stderr).toBe('');
       expect(stdout).toMatch(/^broken +cache +cannot [^\n]*\n +-> /m);
-      expect(stdout).toMatch(/^broken +Debian archive +cannot [^\n]*\n +-> /m);
+      expect(stdout).toMatch(/^broken +packages +cannot [^\n]*\n +-> /m);
       expect(stdout).toMatch(/^missing +podman +[^\n]*\n +-> install podman$/m);
     });
   });

@@ -234,7 +234,10 @@ describe('the shape of a definition', () => {
       '__proto__: { a: b }',
       `7:1: __proto__: expected one of ${Object.keys(schema.properties).join(', ')}, found "__proto__"`,
     ],
-    ['from: fedora', '7:7: from: expected scratch, found "fedora"'],
+    [
+      'from: fedora',
+      '7:7: from: expected scratch, or the name of an image with its registry such as registry.fedoraproject.org/fedora-minimal:45, found "fedora"',
+    ],
     ['url: ftp://x', '7:6: url: expected an address that begins with https:// or http://, found "ftp://x"'],
     ['config: etc/dhcp', `7:9: config: ${path}, found "etc/dhcp"`],
     ['config: /etc/../usr', `7:9: config: ${path}, found "/etc/../usr"`],
@@ -287,8 +290,16 @@ describe('the shape of a definition', () => {
       '3:11: packages: expected a mapping of at least one distribution family such as debian: {package: isc-dhcp-server}, found an empty mapping',
     ],
     [
+      'packages: { arch: { package: dhcp-server } }',
+      '3:13: packages.arch: expected one of fedora, debian, found "arch"',
+    ],
+    [
       'packages: { fedora: { package: dhcp-server } }',
-      '3:13: packages.fedora: expected one of debian, found "fedora"',
+      '3:21: packages.fedora.keys: expected a list of at least one key fingerprint, each once, such as [4F50A6114CD5C6976A7F1179655A4B02F577861E], found nothing',
+    ],
+    [
+      'packages: { fedora: { package: dhcp-server, keys: [655A4B02F577861E] } }',
+      '3:52: packages.fedora.keys[0]: expected the fingerprint of a key: 40 or 64 upper-case hexadecimal digits, without spaces, found "655A4B02F577861E"',
     ],
     [
       'packages: { debian: { package: Bad_Name } }',

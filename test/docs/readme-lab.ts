@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -28,10 +28,8 @@ export async function openReadmeLab(): Promise<ReadmeLab> {
     const holder = await holdNamespaces(lab, await copyExample(lab.directory));
     const enter = ['nsenter', '--target', String(holder), '--mount', '--net'] as const;
     // Before the lab removes the network namespace, and with it the process that holds the mounts.
-    lab.onClose(() => {
-      spawnSync(enter[0], [...enter.slice(1), 'podman', 'rm', '--force', '--all', '--time', '0'], {
-        env: environment,
-      });
+    lab.onClose(async () => {
+      await run({ argv: [...enter, 'podman', 'rm', '--force', '--all', '--time', '0'], environment });
     });
     return {
       lab,

@@ -6,8 +6,15 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { dpkgStatusFiles } from '../../build/inventory/scanner-files.js';
+import {
+  dpkgStatusFiles,
+  scannerFiles,
+  type InstalledContents,
+} from '../../build/inventory/scanner-files.js';
+import type { RpmMetadata } from '../../build/package/contents.js';
 import { ToolError } from '../../build/support/errors.js';
+import { RpmOpening } from '../support/rpm-opening.js';
+import { queryRpm } from '../support/rpm-oracle.js';
 import { requireTools } from '../support/tools.js';
 
 const libc = [
@@ -135,6 +142,81 @@ describe('dpkgStatusFiles', () => {
         },
       ),
     );
+  });
+});
+
+const deb: InstalledContents = {
+  name: 'libc6',
+  architecture: 'amd64',
+  built: 1,
+  metadata: { format: 'deb', control: new Map(), controlText: libc },
+};
+const rpm = (name: string, change: Partial<RpmMetadata> = {}): InstalledContents => ({
+  name,
+  architecture: 'x86_64',
+  built: 1_700_000_000,
+  metadata: {
+    format: 'rpm',
+    epoch: undefined,
+    version: '2.42',
+    release: '4.fc45',
+    vendor: 'Fedora Project',
+    license: 'LGPL',
+    sourceRpm: 'glibc-2.42-4.fc45.src.rpm',
+    installedSize: 1234,
+    signer: undefined,
+    ghostLinks: [],
+    ...change,
+  },
+});
+
+describe('scannerFiles', () => {
+  it('knows both formats, and does not mix them', () => {
+    expect(scannerFiles([])).toEqual([]);
+    expect(scannerFiles([deb])).toEqual(dpkgStatusFiles([{ name: 'libc6', controlText: libc }]));
+    expect(() => scannerFiles([deb, rpm('glibc')])).toThrow(
+      'cannot record the packages of the image: they are of different formats',
+    );
+    expect(() => scannerFiles([rpm('glibc'), rpm('glibc')])).toThrow(
+      'cannot record the package glibc: it is in the image twice',
+    );
+  });
+
+  it('writes RPM packages sorted, one a line, whatever their texts hold', () => {
+    const packages = [rpm('zlib', { vendor: 'A\tB\nC', epoch: 0 }), rpm('glibc', { vendor: '', epoch: 2 })];
+    const line = (name: string, vendor: string, epoch: string, number: number) =>
+      `${name}\t2.42-4.fc45\t1700000000\t1700000000\t${vendor}\t${epoch}\t1234\tx86_64\t${number}\tglibc-2.42-4.fc45.src.rpm\n`;
+    expect(scannerFiles(packages)).toEqual([
+      {
+        path: 'var/lib/rpmmanifest/container-manifest-1',
+        text: 'glibc-2.42-4.fc45.x86_64\nzlib-2.42-4.fc45.x86_64\n',
+      },
+      {
+        path: 'var/lib/rpmmanifest/container-manifest-2',
+        text: line('glibc', '(none)', '2', 2) + line('zlib', 'A B C', '0', 0),
+      },
+    ]);
+  });
+
+  it.skipIf(!requireTools('rpm', 'rpmbuild'))('writes what rpm prints of the packages', async () => {
+    const opening = new RpmOpening();
+    try {
+      const paths = [
+        opening.build({ name: 'one', files: { a: 'text' }, arch: 'x86_64', preamble: ['Vendor: Some One'] }),
+        opening.build({ name: 'two', files: {}, epoch: 12, version: '4.4.3', release: '27.fc45' }),
+      ];
+      const contents = [];
+      for (const path of paths) contents.push(await opening.path(path));
+      // There is no install time in a package file.
+      const format =
+        '%{NAME}\t%{VERSION}-%{RELEASE}\t%{BUILDTIME}\t%{BUILDTIME}\t%{VENDOR}\t%{EPOCH}\t%{SIZE}\t%{ARCH}\t%{EPOCHNUM}\t%{SOURCERPM}\n';
+      expect(scannerFiles(contents).map(({ text }) => text)).toEqual([
+        paths.map((path) => queryRpm(path, '%{NVRA}\n')).join(''),
+        paths.map((path) => queryRpm(path, format)).join(''),
+      ]);
+    } finally {
+      await opening.remove();
+    }
   });
 });
 

@@ -18,7 +18,7 @@ import type { PackageContents, PackageLimits } from '../../build/package/content
 import { openDeb } from '../../build/package/deb.js';
 import { openCache, type Cache } from '../../build/support/cache.js';
 import { arArchive, type ArMemberSpec } from '../support/ar.js';
-import { buildDeb, controlText, debCompressions, debMembers, debOf, sha256Of } from '../support/deb.js';
+import { buildDeb, controlOf, controlText, debCompressions, debMembers, debOf, sha256Of } from '../support/deb.js';
 import { paxHeader, tarArchive, tarMember, type TarSpec } from '../support/tar-builder.js';
 import { requireTools } from '../support/tools.js';
 
@@ -91,9 +91,12 @@ describe.skipIf(!requireTools('dpkg-deb', 'tar', 'xz'))('openDeb', () => {
         version: '2:1.0~rc1+b-3',
         architecture: 'amd64',
         built: 1_600_000_000,
-        controlText: execFileSync('dpkg-deb', ['-I', path, 'control'], { encoding: 'utf8' }),
+        metadata: {
+          format: 'deb',
+          controlText: execFileSync('dpkg-deb', ['-I', path, 'control'], { encoding: 'utf8' }),
+        },
       });
-      expect(contents.control.get('Depends')).toBe('libc6 (>= 2.36),\n adduser');
+      expect(controlOf(contents).get('Depends')).toBe('libc6 (>= 2.36),\n adduser');
       const listed = execFileSync('sh', ['-c', `dpkg-deb --fsys-tarfile '${path}' | tar -t`], {
         encoding: 'utf8',
       });

@@ -162,16 +162,75 @@ describe.skipIf(!tools)('decompress', () => {
       ['--check=none'],
       ['--check=crc32'],
       ['--check=crc64'],
+      ['--check=sha256'],
       ['-T2', '--block-size=65536'],
+      ['-T2', '--block-size=65536', '--check=sha256'],
     ]) {
       const packed = Buffer.concat([compress(sample, 'xz', ...options), Buffer.alloc(8)]);
       expect((await unpack(packed, 'xz')).equals(sample), options.join(' ')).toBe(true);
     }
   });
 
+  describe('xz checked by SHA-256', () => {
+    const options = ['--check=sha256', '--block-size=20000'];
+    const text = sample.subarray(0, 50_000);
+
+    it('is the same however it is cut, with other streams around it', async () => {
+      const packed = compress(text, 'xz', ...options);
+      const around = [
+        [packed, packed],
+        [packed, Buffer.alloc(8), compress(text, 'xz')],
+        [packed, compress(Buffer.alloc(0), 'xz', ...options), compress(text, 'xz', '--check=crc32')],
+        [compress(Buffer.alloc(0), 'xz', ...options), packed, packed],
+      ];
+      for (const parts of around) {
+        for (const size of [1, 7, 65_536]) {
+          const whole = await unpack(Buffer.concat(parts), 'xz', 2 ** 20, size);
+          expect(whole.length % text.length).toBe(0);
+          for (let at = 0; at < whole.length; at += text.length)
+            expect(whole.subarray(at, at + text.length).equals(text)).toBe(true);
+        }
+      }
+    });
+
+    it('notices every damaged and every missing byte', async () => {
+      const small = text.subarray(38_000, 41_000);
+      const packed = compress(small, 'xz', '--check=sha256', '--block-size=1500');
+      for (let at = 0; at < packed.length; at += 1) {
+        const damaged = Buffer.from(packed);
+        damaged.writeUInt8(damaged.readUInt8(at) ^ 0x55, at);
+        const result = await unpack(damaged, 'xz', 2 ** 20).catch((error: unknown) => error);
+        // The first byte of a range coder says nothing.
+        if (Buffer.isBuffer(result)) expect(result.equals(small), String(at)).toBe(true);
+        else expect(result, String(at)).toBeInstanceOf(ToolError);
+        await expect(unpack(packed.subarray(0, at), 'xz'), String(at)).rejects.toThrow(ToolError);
+      }
+      for (const garbage of ['x', 'garbage, more than a header long', '\0', '\0\0\0\0\0x']) {
+        await expect(unpack(Buffer.concat([packed, Buffer.from(garbage)]), 'xz')).rejects.toThrow(ToolError);
+      }
+    });
+
+    it('notices a wrong digest where all else is right', async () => {
+      const packed = compress(text, 'xz', ...options);
+      // The digest of the last block stands before the index, whose length is in the footer.
+      const index = (packed.readUInt32LE(packed.length - 8) + 1) * 4;
+      const last = packed.length - 12 - index - 1;
+      packed.writeUInt8(packed.readUInt8(last) ^ 1, last);
+      await expect(unpack(packed, 'xz')).rejects.toThrow(
+        'cannot decompress sample: the xz checksum is wrong',
+      );
+    });
+
+    it('stops at the limit', async () => {
+      const packed = compress(Buffer.alloc(100_000), 'xz', '--check=sha256');
+      expect((await unpack(packed, 'xz', 100_000)).length).toBe(100_000);
+      await expect(unpack(packed, 'xz', 99_999)).rejects.toThrow('it unpacks to more than 99999 bytes');
+    });
+  });
+
   it('says what it does not support', async () => {
     const small = sample.subarray(0, 100);
-    await expect(unpack(compress(small, 'xz', '--check=sha256'), 'xz')).rejects.toThrow(
+    await expect(unpack(compress(small, 'xz', '--check=sha256', '--x86', '--lzma2'), 'xz')).rejects.toThrow(
       'xz options that are not supported',
     );
     await expect(unpack(compress(small, 'xz', '--x86', '--lzma2'), 'xz')).rejects.toThrow(

@@ -157,18 +157,27 @@ describe('writeLock and readLock', () => {
     definition: text('0123456789abcdef').map((it) => it.padEnd(64, '0')),
     targets: fc
       .uniqueArray(
-        fc.record({
-          family: fc.constantFrom(...families),
-          release: name,
-          architecture: fc.constantFrom(...architectures),
-          packages: fc
-            .uniqueArray(locked, { selector: (it) => it.name, maxLength: 4 })
-            .map((list) => list.sort((a, b) => compareBytes(a.name, b.name))),
-        }),
-        { selector: (it) => `${it.release} ${it.architecture}`, maxLength: 3 },
+        fc.record(
+          {
+            family: fc.constantFrom(...families),
+            release: name,
+            architecture: fc.constantFrom(...architectures),
+            base: fc.constantFrom(`a.example/b:1@sha256:${'0'.repeat(64)}`, `a:5/b@sha256:${'f'.repeat(64)}`),
+            packages: fc
+              .uniqueArray(locked, { selector: (it) => it.name, maxLength: 4 })
+              .map((list) => list.sort((a, b) => compareBytes(a.name, b.name))),
+          },
+          { requiredKeys: ['family', 'release', 'architecture', 'packages'] },
+        ),
+        { selector: (it) => `${it.family} ${it.release} ${it.architecture}`, maxLength: 3 },
       )
       .map((list) =>
-        list.sort((a, b) => compareBytes(`${a.release} ${a.architecture}`, `${b.release} ${b.architecture}`)),
+        list.sort((a, b) =>
+          compareBytes(
+            `${a.family} ${a.release} ${a.architecture}`,
+            `${b.family} ${b.release} ${b.architecture}`,
+          ),
+        ),
       ),
   });
 
@@ -199,7 +208,7 @@ describe('a wrong lock file', () => {
     ['schemaVersion: 1', 'schemaVersion: 1\nmore: 2', '4:1', 'the lock file has the unknown key "more"'],
     ['schemaVersion: 1', 'schemaVersion: 1\n? [a]\n: 2', '4:3', 'the lock file has the unknown key ""'],
     ['abab"', 'abaB"', '4:13', 'definition must be 64 lower-case hexadecimal digits'],
-    ['family: debian', 'family: gentoo', '6:13', 'family must be one of debian'],
+    ['family: debian', 'family: gentoo', '6:13', 'family must be one of fedora, debian'],
     [
       'architecture: aarch64',
       'architecture: arm64',
@@ -207,6 +216,12 @@ describe('a wrong lock file', () => {
       `architecture must be one of ${architectures.join(', ')}`,
     ],
     ['    packages: []\n', '', '6:5', 'a target has no packages'],
+    [
+      '    packages: []\n',
+      '    base: "--root=/@sha256:00"\n    packages: []\n',
+      '9:11',
+      'base must be the name of an image with its digest, NAME@sha256:DIGEST',
+    ],
     ['packages: []', 'packages:', '9:14', 'packages must be a list'],
     ['packages: []', 'packages: {}', '9:15', 'packages must be a list'],
     ['packages: []', 'packages: [x]', '9:16', 'a package must be a mapping'],
@@ -219,7 +234,7 @@ describe('a wrong lock file', () => {
     ],
     ['name: isc-dhcp-server', 'name: libc6', '22:9', 'packages holds libc6 twice'],
     ['name: isc-dhcp-server', 'name: zlib1g', '22:9', 'packages must be sorted: libc6 comes before zlib1g'],
-    ['name: isc-dhcp-server', 'name: ../x', '14:15', 'name must be lower-case letters, digits and + . _ -'],
+    ['name: isc-dhcp-server', 'name: ../x', '14:15', 'name must be letters, digits and + . _ -'],
     ['version: "1:4.40"', 'version: 4.40', '15:18', 'version must be text (in quotes)'],
     ['version: "1:4.40"', 'version: "1 4"', '15:18', 'version must be a package version'],
     ['suite: bookworm-security/updates', 'suite: ../x', '17:16', 'suite must be the name of a suite'],

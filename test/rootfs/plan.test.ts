@@ -30,6 +30,7 @@ async function inputOf(more: Partial<PlanInput> = {}, packages = [server]): Prom
     config: undefined,
     capabilities: [],
     inventory: undefined,
+    loaderCache: undefined,
     epoch: 1,
     ...more,
   };
@@ -98,15 +99,15 @@ describe('planRootfs', () => {
       }),
     );
     expect(find(entries, 'etc/passwd')).toMatchObject({
-      text: 'served:x:177:177::/:/sbin/nologin\n',
+      content: Buffer.from('served:x:177:177::/:/sbin/nologin\n'),
       mode: 0o644,
     });
-    expect(find(entries, 'etc/group')).toMatchObject({ text: 'served:x:177:\n' });
+    expect(find(entries, 'etc/group')).toMatchObject({ content: Buffer.from('served:x:177:\n') });
     expect(find(entries, 'etc/served')).toMatchObject({ kind: 'directory', uid: 0, mode: 0o755 });
     expect(find(entries, 'var/lib/served')).toMatchObject({ kind: 'directory', uid: 177, gid: 177 });
-    expect(find(entries, 'var/lib/served/b')).toMatchObject({ kind: 'text', text: '', uid: 177, gid: 177 });
+    expect(find(entries, 'var/lib/served/b')).toMatchObject({ kind: 'text', content: Buffer.alloc(0), uid: 177, gid: 177 });
     expect(find(entries, 'var/lib')).toMatchObject({ kind: 'directory', uid: 0 });
-    expect(find(entries, 'var/lib/dpkg/server')).toMatchObject({ kind: 'text', text: 'server' });
+    expect(find(entries, 'var/lib/dpkg/server')).toMatchObject({ kind: 'text', content: Buffer.from('server') });
   });
 
   it('is sorted by bytes, each entry once, each below a directory, whatever is asked in whatever order', async () => {

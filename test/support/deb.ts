@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { PackageContents } from '../../build/package/contents.js';
 import { arArchive, type ArMemberSpec } from './ar.js';
 import { tarArchive, type TarSpec } from './tar-builder.js';
 
@@ -96,4 +97,10 @@ export function downloadDebs(
 
 export function sha256Of(data: Buffer): string {
   return createHash('sha256').update(data).digest('hex');
+}
+
+/** Control fields of an opened package. @throws Error for another format */
+export function controlOf({ metadata }: PackageContents): ReadonlyMap<string, string> {
+  if (metadata.format !== 'deb') throw new Error(`this is a package of the format ${metadata.format}`);
+  return metadata.control;
 }

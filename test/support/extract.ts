@@ -69,7 +69,7 @@ export async function planned(plan: RootfsPlan, capability: string): Promise<rea
         entry.kind === 'file'
           ? sha256(await entry.read())
           : entry.kind === 'text'
-            ? sha256(Buffer.from(entry.text))
+            ? sha256(entry.content)
             : undefined,
       capability: entry.kind === 'file' && entry.capability !== undefined ? capability : '',
     })),

@@ -33,7 +33,7 @@ export function file(
   };
 }
 export function text(path: string, content: string, owned: Owned = {}): RootfsEntry {
-  return { mode: 0o644, ...base, ...owned, kind: 'text', path, text: content };
+  return { mode: 0o644, ...base, ...owned, kind: 'text', path, content: Buffer.from(content) };
 }
 export function symlink(path: string, target: string): RootfsEntry {
   return { mode: 0o777, ...base, kind: 'symlink', path, target };

@@ -203,7 +203,7 @@ async function take(image: BuiltImage, architecture: Architecture): Promise<stri
   const id =
     architecture === hostArchitecture
       ? await podman.load(image.archive)
-      : await podman.pull(image.archive, image.reference, architecture);
+      : await podman.pull(`oci-archive:${image.archive}:${image.reference}`, architecture);
   if (architecture !== hostArchitecture) await lab.completeChecksums();
   const manifest = image.manifests.find((candidate) => candidate.architecture === architecture);
   expect(`sha256:${id}`).toBe(manifest?.configDigest);

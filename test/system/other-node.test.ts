@@ -1,15 +1,16 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BuiltImage } from '../../build/image/engine.js';
 import { run } from '../../build/support/exec.js';
 import { buildEnvironment, buildImage, checkout } from '../support/lab-image.js';
+import { fetchNode } from '../support/node-image.js';
 import { requireTools } from '../support/tools.js';
 
 /**
  * The digest is the same on every machine: other versions of Node.js, and Node.js on the other architecture, whose
- * libraries are an image that the program itself makes. The packages `node-linux-*` hold the plain executables.
+ * libraries are an image that the program itself makes.
  */
 const foreign = process.arch === 'arm64' ? ['x64', 'x86_64'] : ['arm64', 'aarch64'];
 const [foreignNode = '', foreignMachine = ''] = foreign;
@@ -33,13 +34,13 @@ describe.skipIf(!ready)('another Node.js', () => {
   });
 
   it.each(['22.23.3', '24.21.0'])('of version %s makes the same digest', async (version) => {
-    const node = await fetchNode(`node-linux-${process.arch}@${version}`);
+    const node = await fetchNode(version, process.arch, work);
     expect((await digestBy([node])).digest).toBe(ours.digest);
   });
 
   it(`of ${foreignMachine} makes the same digest`, async () => {
     const root = await librariesOfNode();
-    const node = await fetchNode(`node-linux-${foreignNode}@22.23.3`);
+    const node = await fetchNode('22.23.3', foreignNode, work);
     expect((await digestBy([emulator, '-L', root, node])).digest).toBe(ours.digest);
   }, 240_000);
 
@@ -56,16 +57,6 @@ describe.skipIf(!ready)('another Node.js', () => {
       environment: { ...buildEnvironment(), XDG_CACHE_HOME: cache },
     });
     return JSON.parse(stdout) as BuiltImage;
-  }
-
-  /** @returns path of the executable in the npm package */
-  async function fetchNode(specification: string): Promise<string> {
-    const directory = await mkdtemp(join(work, 'node-'));
-    const argv = ['npm', 'pack', '--pack-destination', directory, specification] as const;
-    await run({ argv, cwd: directory, environment: buildEnvironment() });
-    const [archive = ''] = await readdir(directory);
-    await unpack(join(directory, archive), directory, 'package/bin/node');
-    return join(directory, 'package/bin/node');
   }
 
   /** The libraries that Node.js needs on the other architecture: a scratch image of Debian's own package. */
@@ -92,12 +83,10 @@ describe.skipIf(!ready)('another Node.js', () => {
       ...['--arch', foreignMachine, '--compression', 'none'],
     ]);
     const layer = image.manifests[0]?.layerDigest.replace('sha256:', '') ?? '';
-    await unpack(join(image.layout, 'blobs/sha256', layer), root);
+    await run({
+      argv: ['tar', '-xf', join(image.layout, 'blobs/sha256', layer), '-C', root],
+      environment: buildEnvironment(),
+    });
     return root;
-  }
-
-  async function unpack(archive: string, directory: string, ...members: readonly string[]): Promise<void> {
-    const argv = ['tar', '-xf', archive, '-C', directory, ...members] as const;
-    await run({ argv, environment: buildEnvironment() });
   }
 });

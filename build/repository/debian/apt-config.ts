@@ -1,6 +1,7 @@
+import { readOsRelease } from '../os-release.js';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cannot, reasonOf, ToolError } from '../../support/errors.js';
+import { cannot, reasonOf } from '../../support/errors.js';
 import { baseEnvironment, type Exec } from '../../support/exec.js';
 import type { Log } from '../../support/log.js';
 import { compareBytes } from '../../support/order.js';
@@ -201,12 +202,7 @@ function isMissing(error: unknown): boolean {
 }
 
 /** VERSION_CODENAME of os-release(5): the release of the host, or undefined when it names none. */
-export async function hostRelease(path = '/etc/os-release'): Promise<string | undefined> {
-  try {
-    const text = await readFile(path, 'utf8');
-    return /^VERSION_CODENAME=["']?([0-9A-Za-z._-]+)["']?\s*$/m.exec(text)?.[1];
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error instanceof ToolError ? error : cannot('read', path, reasonOf(error), { cause: error });
-  }
+export async function hostRelease(path?: string): Promise<string | undefined> {
+  const codename = (await readOsRelease(path)).get('VERSION_CODENAME');
+  return codename !== undefined && /^[0-9A-Za-z._-]+$/.test(codename) ? codename : undefined;
 }

@@ -4,7 +4,8 @@ import { cannot } from '../../support/errors.js';
 import { shownUrl } from '../../support/url.js';
 import type { PackageContents } from '../../package/contents.js';
 import type { LockedPackage } from '../lock.js';
-import { checkIdentity } from './identity.js';
+import type { ProviderRequest } from '../origin.js';
+import { checkIdentity } from '../identity.js';
 import { debianArchitecture } from './layout.js';
 import { writeIndexFile, type IndexFile } from './index-file.js';
 import { indexPackages } from './packages.js';
@@ -14,7 +15,7 @@ import { fetchIndex, type ReleaseFile } from './release.js';
 import { openSuites, type OpenSuite, type SuitesOptions } from './open-suites.js';
 import { encodePath, type Source } from './sources.js';
 
-/** The archive of one release for one architecture, verified: what pipeline needs of any family. */
+/** The archive of one release for one architecture, verified. */
 export interface DebianArchive {
   /** Codename of the release, such as `bookworm`, or the suite that was asked for. */
   readonly release: string;
@@ -32,16 +33,6 @@ export interface DebianArchive {
   provider(request: ProviderRequest): Promise<Provider | undefined>;
   /** Removes the indexes from the disk; nothing can be found afterwards. */
   close(): Promise<void>;
-}
-
-export interface ProviderRequest {
-  readonly soname: string;
-  /** Package that owns the object which needs it. */
-  readonly neededBy: string;
-  /** Root package of the image. */
-  readonly root: string;
-  /** Directories, relative to the root, in the loader's order; usr-merged spellings are equal. */
-  readonly directories: readonly string[];
 }
 
 export interface Provider {

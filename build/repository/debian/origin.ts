@@ -5,9 +5,9 @@ import {
   type DebianArchive,
   type DecompressFile,
   type OpenPackage,
+  type PackageRecord as DebianRecord,
 } from './archive.js';
-import { checkIdentity } from './identity.js';
-import { debianArchitecture } from './layout.js';
+import { debianArchitecture, releasePackage } from './layout.js';
 import { openSuites } from './open-suites.js';
 import { readPins, type Pin } from './preferences.js';
 import type { Release } from './release.js';
@@ -15,50 +15,30 @@ import type { Source } from './sources.js';
 import { chooseSources, type ChosenSources } from './suites.js';
 import type { PackageContents } from '../../package/contents.js';
 import { architectures, type Architecture } from '../../support/architecture.js';
-import type { Cache } from '../../support/cache.js';
-import type { Exec } from '../../support/exec.js';
-import type { Log } from '../../support/log.js';
-import { cannot, reasonOf, ToolError } from '../../support/errors.js';
+import { cannot } from '../../support/errors.js';
+import { nearest } from '../../support/nearest.js';
 import { shownUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
-import type { LockedPackage, LockedTarget, LockFile } from '../lock.js';
-import type { LockMode } from '../lock-use.js';
+import type { LockFile } from '../lock.js';
+import { openLocked } from '../locked.js';
+import type {
+  LockedPackages,
+  OpenedPackage,
+  OriginOptions,
+  PackageArchive,
+  PackageOrigin,
+  PackageRecord,
+  RepositorySurvey,
+} from '../origin.js';
 
-export interface OriginOptions {
-  /** `host` or a codename: what the definition says. */
-  readonly release: string;
-  /** `--suite`, `--mirror` and `--keyring`. */
-  readonly suite: string | undefined;
-  readonly mirrors: readonly string[];
-  readonly keyring: string | undefined;
-  readonly offline: boolean;
-  /** `locked`: never choose packages; the lock file must be enough. */
-  readonly mode: LockMode;
-  /** Path of the lock file, for errors. */
-  readonly lockFile: string;
-  /** Command that renews the lock file, for hints. */
-  readonly renewal: string;
+export interface DebianOriginOptions extends OriginOptions {
   readonly openPackage: OpenPackage;
   readonly decompressFile: DecompressFile;
-  readonly log: Log;
-  readonly exec: Exec;
-  readonly cache: Cache;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly now: Date;
-  readonly signal: AbortSignal;
 }
 
-export interface OpenedPackage {
-  readonly contents: PackageContents;
-  readonly record: Omit<LockedPackage, 'why'>;
-}
-
-/**
- * Where the Debian packages of one run come from: the lock file and the cache as far as they reach, else the
- * archive. The host's configuration, the network and the archive's indexes are touched only when they are needed.
- */
-export class DebianOrigin {
-  readonly #options: OriginOptions;
+/** Where the Debian packages of one run come from. */
+export class DebianOrigin implements PackageOrigin {
+  readonly #options: DebianOriginOptions;
   readonly #opened: Promise<PackageContents>[] = [];
   readonly #archives: DebianArchive[] = [];
   readonly #releases = new Map<string, Promise<Release | undefined>>();
@@ -67,58 +47,21 @@ export class DebianOrigin {
   #chosen: Promise<ChosenSources> | undefined;
   #pins: Promise<readonly Pin[]> | undefined;
 
-  constructor(options: OriginOptions) {
+  constructor(options: DebianOriginOptions) {
     this.#options = options;
   }
 
-  /**
-   * The packages that the lock file names for this architecture, opened.
-   *
-   * @returns undefined when they have to be chosen from the archive: the lock file has none of this release and
-   * architecture, or one of them can no longer be had
-   * @throws ToolError instead, when the lock file must be enough
-   */
   async locked(lock: LockFile | undefined, architecture: Architecture): Promise<LockedPackages | undefined> {
-    const { mode, renewal, lockFile, offline, log } = this.#options;
-    if (mode === 'renew') return undefined;
-    const target = await this.#lockedTarget(lock, architecture);
-    if (target === undefined) {
-      if (mode === 'prefer') return undefined;
-      const release = await this.wantedRelease();
-      throw cannot(
-        'build from',
-        lockFile,
-        `it names no packages of Debian${release === undefined ? '' : ` ${release}`} for ${architecture}`,
-        { hint: `run ${renewal} --arch ${architecture}`, exitCode: 2 },
-      );
-    }
-    try {
-      const packages = await Promise.all(
-        target.packages.map(async (record) => {
-          const contents = await this.#open(await this.#fetch(record), record.sha256);
-          checkIdentity(contents, record);
-          return { record, contents };
-        }),
-      );
-      return { release: target.release, packages };
-    } catch (error) {
-      if (!(error instanceof ToolError) || this.#options.signal.aborted) throw error;
-      if (mode === 'locked' || offline) {
-        throw new ToolError(error.message, {
-          cause: error,
-          hint:
-            mode === 'locked' && !offline
-              ? `if the package is gone from the archive, run ${renewal}`
-              : (error.hint ?? ''),
-        });
-      }
-      log.info(`choosing packages anew: ${reasonOf(error)}`);
-      return undefined;
-    }
+    return openLocked(lock, architecture, {
+      ...this.#options,
+      family: 'debian',
+      title: 'Debian',
+      release: await this.wantedRelease(),
+      open: async (record) => this.#open(await this.#fetch(record), record.sha256),
+    });
   }
 
-  /** The archive itself, verified, for choosing packages. */
-  async archive(architecture: Architecture): Promise<DebianArchive> {
+  async archive(architecture: Architecture): Promise<PackageArchive> {
     const { cache, offline, log, now, openPackage, decompressFile } = this.#options;
     const [{ release, sources }, fetcher, pins] = await Promise.all([
       this.#sources(),
@@ -140,11 +83,10 @@ export class DebianOrigin {
       openPackage: (path, sha256) => this.#keep(openPackage(path, sha256)),
     });
     this.#archives.push(archive);
-    return archive;
+    return asPackageArchive(archive);
   }
 
-  /** Asks every suite for its Release, verified: whether the archive can be reached and trusted. */
-  async survey(): Promise<readonly SuiteSurvey[]> {
+  async survey(): Promise<readonly RepositorySurvey[]> {
     const [{ release, sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
     const { cache, offline, log, now } = this.#options;
     const suites = await openSuites(sources, {
@@ -166,7 +108,6 @@ export class DebianOrigin {
     }));
   }
 
-  /** Gives every opened package, index and connection back. */
   async close(): Promise<void> {
     await Promise.all(this.#archives.map((archive) => archive.close()));
     const opened = await Promise.allSettled(this.#opened);
@@ -176,24 +117,12 @@ export class DebianOrigin {
     await (await this.#fetcher)?.close();
   }
 
-  async #lockedTarget(
-    lock: LockFile | undefined,
-    architecture: Architecture,
-  ): Promise<LockedTarget | undefined> {
-    const targets = lock?.targets.filter((target) => target.architecture === architecture) ?? [];
-    const release = await this.wantedRelease();
-    if (release !== undefined) return targets.find((target) => target.release === release);
-    // No release is asked for and the host has none: the lock file decides, if it can.
-    return targets.length === 1 ? targets[0] : undefined;
-  }
-
-  /** `--suite`, else the definition's release, else the host's, if it is a Debian. */
   async wantedRelease(): Promise<string | undefined> {
     const { suite, release } = this.#options;
     return suite ?? (release === 'host' ? await hostRelease() : release);
   }
 
-  async #fetch(record: LockedPackage): Promise<string> {
+  async #fetch(record: PackageRecord): Promise<string> {
     const cached = await this.#options.cache.find(record.sha256);
     if (cached !== undefined) return cached;
     const [{ sources }, fetcher] = await Promise.all([this.#sources(), this.#connect()]);
@@ -256,28 +185,45 @@ export class DebianOrigin {
   }
 }
 
-export interface LockedPackages {
-  readonly release: string;
-  readonly packages: readonly OpenedPackage[];
-}
-
-export interface SuiteSurvey {
-  /** Of the archive, without a password. */
-  readonly url: string;
-  readonly suite: string;
-  /** Day of its Release, YYYY-MM-DD. */
-  readonly date: string;
-  /** Those of the known ones that it has packages for. */
-  readonly architectures: readonly Architecture[];
-  /** Whose keys must have signed it. */
-  readonly keyring: string;
-  /** Such as `/etc/apt/sources.list:3`. */
-  readonly configuredAt: string;
-}
-
 function keyringName({ keyring: { files, blocks }, trusted }: Source): string {
-  if (trusted === true) return 'no keys (trusted=yes)';
+  if (trusted === true) return 'signed by nobody (trusted=yes)';
   const [first, ...others] = [...files, ...blocks.map(() => 'Signed-By')];
-  if (first === undefined) return 'no keys';
-  return others.length === 0 ? `keys of ${first}` : `keys of ${first} and ${others.length} more`;
+  if (first === undefined) return 'signed by nobody';
+  return others.length === 0
+    ? `signed with keys of ${first}`
+    : `signed with keys of ${first} and ${others.length} more`;
+}
+
+/** The archive in the words of every family. */
+function asPackageArchive(archive: DebianArchive): PackageArchive {
+  const open = async (records: readonly DebianRecord[]): Promise<readonly OpenedPackage[]> => {
+    const opened = await archive.open(records);
+    return records.flatMap((record, index) => {
+      const contents = opened[index];
+      return contents === undefined ? [] : [{ record, contents }];
+    });
+  };
+  return {
+    release: archive.release,
+    architecture: archive.architecture,
+    // Where the links of a merged /usr lead is the same in every release.
+    layout: [],
+    releasePackages: () => Promise.resolve([releasePackage]),
+    select: async (names) => open(names.map((name) => archive.find(name) ?? missing(name, archive))),
+    provide: async (request) => {
+      const provider = await archive.provider(request);
+      if (provider === undefined) return undefined;
+      const [opened] = await open([provider.record]);
+      return opened === undefined ? undefined : { ...opened, explanation: provider.explanation };
+    },
+  };
+}
+
+function missing(name: string, archive: DebianArchive): never {
+  const { release, architecture } = archive;
+  const close = nearest(name, archive.similar(name));
+  const meant = close === undefined ? '' : ` (did you mean ${close}?)`;
+  throw cannot('find', `package ${name}`, `${release} has none of that name for ${architecture}`, {
+    hint: `choose another release with --suite, or correct packages in the definition${meant}`,
+  });
 }

@@ -88,7 +88,7 @@ async function verify(
   const inline = documents.get('InRelease');
   const plain = documents.get('Release');
   if (inline === undefined && plain === undefined) return undefined;
-  const { readUnverified, verifyClearSigned, verifyDetached } = await import('./signature.js');
+  const { readUnverified, verifyClearSigned, verifyDetached } = await import('../signature.js');
   const verification = { url, keyring: source.keyring, now, log };
   if (inline !== undefined) {
     return source.trusted === true ? readUnverified(inline, url) : verifyClearSigned(inline, verification);

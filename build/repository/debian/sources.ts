@@ -1,3 +1,4 @@
+import type { Keyring } from '../signature.js';
 import { cannot } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
 import { shownUrl } from '../../support/url.js';
@@ -22,15 +23,6 @@ export interface Source {
   readonly optional: boolean;
   /** Where it was configured, such as `/etc/apt/sources.list:3`. */
   readonly configuredAt: string;
-}
-
-/** The keys that may sign. All keys of all files and blocks, or only those with the fingerprints. */
-export interface Keyring {
-  readonly files: readonly string[];
-  /** Armoured keys written into the source itself. */
-  readonly blocks: readonly string[];
-  /** Upper-case hexadecimal; with `!` at the end exactly this key, no subkey of it. Empty: every key. */
-  readonly fingerprints: readonly string[];
 }
 
 /** apt.conf(5) Acquire group: which times of a Release are looked at. Times in seconds. */

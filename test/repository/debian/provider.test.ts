@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { DebianArchive, Provider, ProviderRequest } from '../../../build/repository/debian/archive.js';
+import type { DebianArchive, Provider } from '../../../build/repository/debian/archive.js';
+import type { ProviderRequest } from '../../../build/repository/origin.js';
 import { packagesWithFile } from '../../../build/repository/debian/contents-index.js';
 import { debianLoader, mergedPath } from '../../../build/repository/debian/layout.js';
 import { parseDepends } from '../../../build/repository/debian/packages.js';

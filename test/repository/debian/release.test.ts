@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { archivePath, parseRelease } from '../../../build/repository/debian/release.js';
 import { plainDefaults } from '../../../build/repository/debian/apt-config.js';
-import { verifyClearSigned, type Verification } from '../../../build/repository/debian/signature.js';
+import { verifyClearSigned, type Verification } from '../../../build/repository/signature.js';
 import type { Source } from '../../../build/repository/debian/sources.js';
 import { silentLog } from '../../../build/support/log.js';
 import { ToolError } from '../../../build/support/errors.js';

@@ -1,6 +1,6 @@
-import type { PackageContents } from '../../package/contents.js';
-import { cannot } from '../../support/errors.js';
-import type { LockedPackage } from '../lock.js';
+import type { PackageContents } from '../package/contents.js';
+import { cannot } from '../support/errors.js';
+import type { LockedPackage } from './lock.js';
 
 type Identity = Pick<LockedPackage, 'name' | 'version' | 'architecture'>;
 

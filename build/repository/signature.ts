@@ -1,8 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import type { Config, PublicKey, Signature } from 'openpgp';
-import { cannot, reasonOf } from '../../support/errors.js';
-import type { Log } from '../../support/log.js';
-import type { Keyring } from './sources.js';
+import { cannot, reasonOf } from '../support/errors.js';
+import type { Log } from '../support/log.js';
+
+/** The keys that may sign. All keys of all files and blocks, or only those with the fingerprints. */
+export interface Keyring {
+  readonly files: readonly string[];
+  /** Armoured keys written into the source itself. */
+  readonly blocks: readonly string[];
+  /** Upper-case hexadecimal; with `!` at the end exactly this key, no subkey of it. Empty: every key. */
+  readonly fingerprints: readonly string[];
+}
 
 // Loaded on first use: a build from a lock file and a filled cache verifies no Release and never needs it.
 const openpgp = () => import('openpgp');
@@ -184,13 +192,12 @@ async function keyFault(
   }
 }
 
-/** Keys by the files they came from; read once per process and file content is small. */
 const otherKeys = 'name a file of OpenPGP keys with Signed-By or --keyring FILE';
 
 async function readKeyring({ url, keyring, log }: Verification): Promise<readonly PublicKey[]> {
   const keys: PublicKey[] = [];
   for (const block of keyring.blocks)
-    keys.push(...(await parsing(url, 'key in Signed-By', parseKeys(Buffer.from(block)))));
+    keys.push(...(await parsing(url, 'key in Signed-By', readPublicKeys(Buffer.from(block)))));
   for (const file of keyring.files) {
     let bytes: Buffer;
     try {
@@ -200,7 +207,7 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
     }
     if (bytes.length === 0) continue;
     try {
-      keys.push(...(await parseKeys(bytes)));
+      keys.push(...(await readPublicKeys(bytes)));
     } catch (error) {
       // As with apt, one unusable file among several must not hide the keys of the others.
       if (keyring.files.length === 1)
@@ -211,7 +218,8 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
   return keys;
 }
 
-async function parseKeys(bytes: Buffer): Promise<readonly PublicKey[]> {
+/** The public keys of a file, armoured or binary. @throws Error whose message says what is wrong with them */
+export async function readPublicKeys(bytes: Buffer): Promise<readonly PublicKey[]> {
   const { readKeys } = await openpgp();
   const blocks = armourBlocks(bytes.toString('latin1'), 'PUBLIC KEY BLOCK');
   // The first bit of every packet is set (RFC 9580, 4.2).

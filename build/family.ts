@@ -1,0 +1,93 @@
+import type { Family, FamilyPackage, ImageDefinition } from './definition/definition.js';
+import type { PackageContents } from './package/contents.js';
+import { openDeb } from './package/deb.js';
+import { decompressFile } from './package/decompress.js';
+import { openRpm } from './package/rpm.js';
+import { debianLoader, mergedUsr } from './repository/debian/layout.js';
+import { DebianOrigin } from './repository/debian/origin.js';
+import { directoryLinks, fedoraLoader, layoutPackages } from './repository/fedora/layout.js';
+import { FedoraOrigin } from './repository/fedora/origin.js';
+import type { OriginOptions, PackageOrigin } from './repository/origin.js';
+import { familyOfSystem, readOsRelease } from './repository/os-release.js';
+import type { Architecture } from './support/architecture.js';
+import { cannot } from './support/errors.js';
+
+/** `auto` is the family of the host. */
+export type FamilyChoice = Family | 'auto';
+
+/** What the pipeline needs to know of one distribution family. */
+export interface FamilySupport {
+  readonly family: Family;
+  /** What the definition says of the family. */
+  readonly package: FamilyPackage;
+  origin(options: Omit<OriginOptions, 'release'>): PackageOrigin;
+  /** Names of packages that are always there, whether a file of theirs is needed or not: what makes the layout. */
+  readonly layoutPackages: readonly string[];
+  /** Directory links of the layout, such as `lib` to `usr/lib`. */
+  directoryLinks(packages: readonly PackageContents[]): ReadonlyMap<string, string>;
+  /** Where the family's dynamic loader searches; the fields are those of elf/closure.ts `LoaderConfig`. */
+  loader(architecture: Architecture): { readonly builtIn: readonly string[]; readonly lib: string };
+}
+
+/**
+ * The family to build from.
+ *
+ * @throws ToolError with exit code 2 when the definition has no package of it
+ */
+export async function chooseFamily(
+  choice: FamilyChoice,
+  { name, packages, base }: ImageDefinition,
+): Promise<FamilySupport> {
+  const { fedora, debian } = packages;
+  const family = choice === 'auto' ? await automatic(packages, base) : choice;
+  if (family === 'fedora' && fedora !== undefined) {
+    return {
+      family,
+      package: fedora,
+      origin: (options) =>
+        new FedoraOrigin({
+          ...options,
+          release: fedora.release,
+          pinned: fedora.keys,
+          prefer: fedora.prefer,
+          decompressFile,
+          openPackage: (path, sha256, policy) => openRpm(path, sha256, options.cache, policy),
+        }),
+      layoutPackages,
+      directoryLinks,
+      loader: fedoraLoader,
+    };
+  }
+  if (family === 'debian' && debian !== undefined) {
+    return {
+      family,
+      package: debian,
+      origin: (options) =>
+        new DebianOrigin({
+          ...options,
+          release: debian.release,
+          decompressFile,
+          openPackage: (path, sha256) => openDeb(path, sha256, options.cache),
+        }),
+      layoutPackages: [],
+      directoryLinks: () => mergedUsr,
+      loader: debianLoader,
+    };
+  }
+  throw cannot(
+    'build',
+    name,
+    `the definition names no ${family === 'fedora' ? 'Fedora' : 'Debian'} package`,
+    {
+      hint: `add ${family} under packages, or choose another family with --distro`,
+      exitCode: 2,
+    },
+  );
+}
+
+/** The host's family; Fedora elsewhere; and the only one there is when the definition has no choice. */
+async function automatic(packages: ImageDefinition['packages'], base: string | undefined): Promise<Family> {
+  if (packages.fedora === undefined) return 'debian';
+  if (packages.debian === undefined || base !== undefined) return 'fedora';
+  return familyOfSystem(await readOsRelease()) ?? 'fedora';
+}

@@ -1,0 +1,115 @@
+import { homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
+import { once } from 'node:events';
+import { mkdir, readdir, rm, stat, utimes } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { $ } from 'zx';
+import { ToolError } from '../support/errors.js';
+import { buildStandIn, keyOf, type StandInRequest } from './fedora-stand-in/build.js';
+import { repositoryNames, standInArchitectures } from './fedora-stand-in/description.js';
+import { serveStandIn } from './fedora-stand-in/server.js';
+
+/**
+ * Makes a stand-in of Fedora out of Debian packages: repositories with metadata, signed packages and keys, laid out as
+ * on Fedora's mirrors. The path of the stand-in is all that goes to standard output.
+ */
+
+const usage = `npm run host:fedora -- [--output DIR] [--arch x86_64,aarch64] [--release 45] [--serve]
+
+--output   where to put it (default: a directory of the user's cache, one for each state of the inputs)
+--arch     architectures, separated by commas
+--release  which release of Fedora it says to be
+--serve    serve it on loopback until interrupted
+`;
+
+/** Stand-ins in the user's cache that nobody asked for in this time go away. Milliseconds. */
+const idleTime = 7 * 24 * 60 * 60 * 1000;
+
+$.verbose = false;
+
+try {
+  await main();
+} catch (error) {
+  const reason =
+    error instanceof ToolError || !(error instanceof Error) ? String(error) : (error.stack ?? error.message);
+  process.stderr.write(`${reason.replace(/^ToolError: /, '')}\n`);
+  process.exitCode = 1;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      output: { type: 'string' },
+      arch: { type: 'string', default: standInArchitectures.join(',') },
+      release: { type: 'string', default: '45' },
+      serve: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  const names = values.arch.split(',');
+  const architectures = standInArchitectures.filter((name) => names.includes(name));
+  if (architectures.length !== names.length)
+    throw new Error(`--arch takes ${standInArchitectures.join(' and ')}`);
+  if (!/^\d{1,4}$/.test(values.release)) throw new Error('--release takes a number');
+  const request: StandInRequest = { release: Number(values.release), architectures, say };
+  const key = await keyOf(request);
+  const cache = join(cacheHome(), 'dhcpd-scratch-stand-in');
+  const root = values.output === undefined ? join(cache, key.slice(0, 16)) : resolve(values.output);
+  await mkdir(join(root, '..'), { recursive: true });
+  await locked(`${root}.lock`, () => buildStandIn(root, key, request));
+  if (values.output === undefined) await forgetIdle(cache, root);
+  process.stdout.write(`${root}\n`);
+  if (values.serve) await serve(root, request);
+}
+
+async function serve(root: string, { architectures }: StandInRequest): Promise<void> {
+  const server = await serveStandIn(root);
+  for (const architecture of architectures) {
+    for (const name of repositoryNames) process.stdout.write(`${server.metalinkUrl(name, architecture)}\n`);
+  }
+  say('serving until interrupted');
+  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
+  await server.close();
+}
+
+/** Runs the work while no other process that asks for the same lock does. The kernel ends the lock with this process. */
+async function locked(path: string, work: () => Promise<void>): Promise<void> {
+  const holder = $({ quiet: true, nothrow: true })`exec flock ${path} sh -c ${'echo locked; exec cat'}`;
+  const ended = new Promise<never>((_, reject) => {
+    holder.then((output) => {
+      reject(new Error(`flock ended: ${output.stderr}`));
+    }, reject);
+  });
+  ended.catch(() => undefined);
+  await Promise.race([once(holder.stdout, 'data'), ended]);
+  try {
+    await work();
+  } finally {
+    holder.stdin.end();
+    await holder;
+  }
+}
+
+async function forgetIdle(cache: string, used: string): Promise<void> {
+  const now = new Date();
+  await utimes(used, now, now);
+  for (const name of await readdir(cache)) {
+    const path = join(cache, name);
+    const stats = await stat(path).catch(() => undefined);
+    if (stats !== undefined && now.getTime() - stats.mtimeMs > idleTime)
+      await rm(path, { recursive: true, force: true });
+  }
+}
+
+function cacheHome(): string {
+  const home = process.env['XDG_CACHE_HOME'];
+  return home !== undefined && isAbsolute(home) ? home : join(homedir(), '.cache');
+}
+
+function say(text: string): void {
+  process.stderr.write(`fedora stand-in: ${text}\n`);
+}

@@ -1,0 +1,137 @@
+import type { Architecture } from '../../support/architecture.js';
+import type { Cache } from '../../support/cache.js';
+import { cannot } from '../../support/errors.js';
+import type { Log } from '../../support/log.js';
+import { shownUrl } from '../../support/url.js';
+import type { Fetcher } from '../fetch.js';
+import { baseArchitecture } from './layout.js';
+import { locate } from './location.js';
+import { plainSource, type RpmSource } from './source.js';
+import { readYumRepositories } from './yum-repos.js';
+
+export interface SourceChoice {
+  /** Such as `45`. */
+  readonly release: string;
+  readonly architecture: Architecture;
+  /** `--mirror`: URLs that end in `/`; none: the repositories of the host, or Fedora's own. */
+  readonly mirrors: readonly string[];
+  readonly connect: () => Promise<Fetcher>;
+  readonly offline: boolean;
+  readonly cache: Cache;
+  readonly log: Log;
+  /** Directory that stands for `/`, with the host's /etc/yum.repos.d. */
+  readonly root: string;
+}
+
+/** Fedora's list of mirrors. */
+const metalink = 'https://mirrors.fedoraproject.org/metalink';
+
+/**
+ * The repositories to take packages from: those of `--mirror`, else those of the host, else Fedora's release and its
+ * updates, which keep the names of Fedora's own .repo files.
+ *
+ * @throws ToolError with exit code 2 when a mirror is none
+ */
+export async function chooseRpmSources(choice: SourceChoice): Promise<readonly RpmSource[]> {
+  if (choice.mirrors.length > 0) return mirrorSources(choice);
+  const configured = await readYumRepositories(choice);
+  if (configured.length > 0) return configured;
+  return metalinkSources(metalink, choice, 'the release of the definition');
+}
+
+interface Place {
+  readonly id: 'fedora' | 'updates' | 'rawhide';
+  /** The repository's name for the list of mirrors. */
+  readonly repo: string;
+  /** Its directory below the top of a mirror, with a slash at the end. */
+  readonly directory: string;
+}
+
+function placesOf({ release, architecture }: SourceChoice): readonly Place[] {
+  const base = baseArchitecture(architecture);
+  if (release === 'rawhide')
+    return [{ id: 'rawhide', repo: 'rawhide', directory: `development/rawhide/Everything/${base}/os/` }];
+  return [
+    { id: 'fedora', repo: `fedora-${release}`, directory: `releases/${release}/Everything/${base}/os/` },
+    {
+      id: 'updates',
+      repo: `updates-released-f${release}`,
+      directory: `updates/${release}/Everything/${base}/`,
+    },
+  ];
+}
+
+function metalinkSources(url: string, choice: SourceChoice, configuredAt: string): readonly RpmSource[] {
+  return placesOf(choice).map(({ id, repo }) => {
+    const query = new URLSearchParams({ repo, arch: baseArchitecture(choice.architecture) });
+    return {
+      ...plainSource,
+      id,
+      bases: [],
+      metalink: `${url}?${query.toString()}`,
+      mirrorlist: undefined,
+      configuredAt,
+    };
+  });
+}
+
+/**
+ * A mirror is one of three things: a list of mirrors (`.../metalink`), one repository (it has repodata/), or the top of
+ * a tree that is laid out like Fedora's. Several of the same kind are mirrors of the same.
+ */
+async function mirrorSources(choice: SourceChoice): Promise<readonly RpmSource[]> {
+  const lists: RpmSource[] = [];
+  const single: string[] = [];
+  const trees: string[] = [];
+  for (const written of choice.mirrors) {
+    const mirror = written
+      .replaceAll('$releasever', choice.release)
+      .replaceAll('$basearch', baseArchitecture(choice.architecture));
+    if (/\/metalink\/$/.test(mirror)) lists.push(...metalinkSources(mirror.slice(0, -1), choice, '--mirror'));
+    else if (await isRepository(mirror, choice)) single.push(mirror);
+    else trees.push(mirror);
+  }
+  const listed = { ...plainSource, metalink: undefined, mirrorlist: undefined, configuredAt: '--mirror' };
+  return [
+    ...lists,
+    ...single.map((mirror, index) => ({
+      ...listed,
+      id: index === 0 ? 'mirror' : `mirror-${index + 1}`,
+      bases: [mirror],
+    })),
+    ...(trees.length === 0
+      ? []
+      : placesOf(choice).map(({ id, directory }) => ({
+          ...listed,
+          id,
+          bases: trees.map((tree) => locate(tree, directory)),
+        }))),
+  ];
+}
+
+/** Kind of the cache records that hold what a mirror is, for a run without the network. */
+const mirrorRecords = 'rpm-mirror';
+/** Bytes; a document that is larger is no repomd.xml. */
+const repomdLimit = 1024 ** 2;
+
+async function isRepository(
+  mirror: string,
+  { connect, offline, cache, log }: SourceChoice,
+): Promise<boolean> {
+  if (offline && !mirror.startsWith('file:')) {
+    return (await cache.readRecord(mirrorRecords, shownUrl(mirror))) === '"repository"';
+  }
+  const document = await (await connect()).document(locate(mirror, 'repodata/repomd.xml'), repomdLimit);
+  const kind = document === undefined ? 'tree' : 'repository';
+  log.debug(`${shownUrl(mirror)} is taken for a ${kind}`);
+  await cache.writeRecord(mirrorRecords, shownUrl(mirror), JSON.stringify(kind));
+  return document !== undefined;
+}
+
+/** @throws ToolError with exit code 2: no release was named, and the host is no Fedora */
+export function noRelease(): never {
+  throw cannot('choose', 'packages of Fedora', 'no release is named, and this host is no Fedora', {
+    hint: 'name one with --suite, such as --suite 45, or as release under packages.fedora in the definition',
+    exitCode: 2,
+  });
+}

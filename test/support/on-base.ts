@@ -1,0 +1,41 @@
+import type { OnBaseInput } from '../../build/image/on-base.js';
+import type { Architecture } from '../../build/support/architecture.js';
+import { baseReference } from './base-image.js';
+
+/** An image of dhcpd on the base that tests stand in for Fedora's, for one architecture. */
+export function onBaseInput(architecture: Architecture): OnBaseInput {
+  return {
+    definition: {
+      file: '/dhcpd.yaml',
+      sha256: '',
+      name: 'dhcpd',
+      title: 'ISC DHCP server',
+      description: undefined,
+      url: undefined,
+      licenses: undefined,
+      base: baseReference,
+      packages: {},
+      roots: ['dhcpd'],
+      dlopen: [],
+      files: [],
+      user: { name: 'dhcpd', id: 177 },
+      config: '/etc/dhcp',
+      state: { volume: 'leases', files: ['dhcpd.leases'] },
+      ports: ['67/udp'],
+      capabilities: ['NET_RAW', 'NET_BIND_SERVICE'],
+      run: ['-4', '-f'],
+      command: [],
+      environment: new Map(),
+      stopSignal: 'SIGTERM',
+      inventory: false,
+    },
+    architecture,
+    base: { reference: baseReference, digest: undefined },
+    package: 'dhcp-server',
+    release: '45',
+    state: '/var/lib/dhcpd',
+    sources: undefined,
+    compression: 'gzip',
+    epoch: undefined,
+  };
+}
