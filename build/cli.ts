@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Context } from './commands/context.js';
 import type { DoctorOptions } from './commands/doctor.js';
 import type { BuildOptions } from './commands/build.js';
+import type { CompareOptions } from './commands/compare.js';
 import type { ImageOptions } from './commands/request.js';
 import { families } from './definition/definition.js';
 import { cannot, hintOf, reasonOf, ToolError } from './support/errors.js';
@@ -99,6 +100,20 @@ function createProgram(): Command {
       await lock(definition, options, contextOf(options));
     },
   );
+
+  globalOptions(
+    program
+      .command('compare')
+      .description('put two images side by side: size, files, packages, programs, and time to first OFFER'),
+  )
+    .argument('[a]', 'OCI layout or oci-archive', 'out/dhcpd.oci.tar')
+    .argument('[b]', 'the other one', 'out/dhcpd-fedora.oci.tar')
+    .option('--arch <name>', 'architecture (default: this machine’s)')
+    .option('--no-offer', 'do not start the images')
+    .action(async (a: string, b: string, options: CompareOptions & GlobalOptions) => {
+      const { compare } = await import('./commands/compare.js');
+      await compare(a, b, options, contextOf(options));
+    });
 
   globalOptions(
     program.command('doctor').description('show what this host can do, and what to install for more'),

@@ -1,4 +1,4 @@
-import type { Family, FamilyPackage, ImageDefinition } from './definition/definition.js';
+import type { Family, FamilyPackage, FedoraPackage, ImageDefinition } from './definition/definition.js';
 import type { PackageContents } from './package/contents.js';
 import { openDeb } from './package/deb.js';
 import { decompressFile } from './package/decompress.js';
@@ -44,15 +44,7 @@ export async function chooseFamily(
     return {
       family,
       package: fedora,
-      origin: (options) =>
-        new FedoraOrigin({
-          ...options,
-          release: fedora.release,
-          pinned: fedora.keys,
-          prefer: fedora.prefer,
-          decompressFile,
-          openPackage: (path, sha256, policy) => openRpm(path, sha256, options.cache, policy),
-        }),
+      origin: (options) => fedoraOrigin(fedora, options),
       layoutPackages,
       directoryLinks,
       loader: fedoraLoader,
@@ -83,6 +75,20 @@ export async function chooseFamily(
       exitCode: 2,
     },
   );
+}
+
+export function fedoraOrigin(
+  { release, keys, prefer }: FedoraPackage,
+  options: Omit<OriginOptions, 'release'>,
+): FedoraOrigin {
+  return new FedoraOrigin({
+    ...options,
+    release,
+    pinned: keys,
+    prefer,
+    decompressFile,
+    openPackage: (path, sha256, policy) => openRpm(path, sha256, options.cache, policy),
+  });
 }
 
 /** The host's family; Fedora elsewhere; and the only one there is when the definition has no choice. */

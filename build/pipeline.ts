@@ -4,12 +4,21 @@ import type { Family, FamilyPackage, ImageDefinition } from './definition/defini
 import { closeLibraries, type ClosureObject, type LoaderView } from './elf/closure.js';
 import type { DlopenNote } from './elf/dlopen-note.js';
 import { readLdSoConf, type ConfigurationView } from './elf/ld-so-conf.js';
-import { chooseFamily, type FamilyChoice, type FamilySupport } from './family.js';
+import { chooseFamily, type FamilySupport } from './family.js';
 import { createBuildahEngine } from './image/buildah.js';
 import { imageConfig } from './image/describe.js';
-import type { BuiltImage, ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
+import type { ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
 import { createOciEngine } from './image/oci.js';
 import { imageReference } from './image/reference.js';
+import { buildImagesOnBase, isBased, lockBase } from './pipeline-on-base.js';
+import type {
+  BuildOutcome,
+  BuildTarget,
+  ImageRequest,
+  LockChange,
+  ScratchSummary,
+  Services,
+} from './request.js';
 import { scannerFiles } from './inventory/scanner-files.js';
 import type { PackageContents } from './package/contents.js';
 import { locateProgram } from './package/program.js';
@@ -22,58 +31,18 @@ import {
   type LockedTarget,
   type LockFile,
 } from './repository/lock.js';
-import {
-  lockedArchitectures,
-  mergeLock,
-  openLock,
-  type LockMode,
-  type LockUse,
-} from './repository/lock-use.js';
+import { lockedArchitectures, mergeLock, openLock, type LockUse } from './repository/lock-use.js';
 import type { OpenedPackage, PackageArchive, PackageOrigin, RepositorySurvey } from './repository/origin.js';
 import { ldSoCache } from './rootfs/ld-so-cache.js';
 import { cachedLayer } from './rootfs/layer-cache.js';
-import type { Compression } from './rootfs/layer.js';
 import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
 import { describeReason, rankOfReason } from './rootfs/reason.js';
 import type { Architecture } from './support/architecture.js';
 import { cannotWrite } from './support/atomic.js';
-import type { Cache } from './support/cache.js';
 import { makeDirectories } from './support/directories.js';
 import { cannot } from './support/errors.js';
-import type { Exec } from './support/exec.js';
-import type { Log } from './support/log.js';
+import { sourceDateEpoch } from './support/source-date-epoch.js';
 import { compareBytes } from './support/order.js';
-
-/** Which image, from where. */
-export interface ImageRequest {
-  /** Path that this process can open; shown in errors. */
-  readonly definition: string;
-  /** Absolute path. */
-  readonly lockFile: string;
-  /** Undefined: those that the lock file has for the release, or the host's. */
-  readonly architectures: readonly Architecture[] | undefined;
-  readonly hostArchitecture: Architecture;
-  readonly distro: FamilyChoice;
-  /** URLs that end in `/`; none: the host's own sources, or the family's public ones. */
-  readonly mirrors: readonly string[];
-  readonly suite: string | undefined;
-  /** Absolute path. */
-  readonly keyring: string | undefined;
-  readonly mode: LockMode;
-  readonly offline: boolean;
-  /** The command that renews the lock file, for hints. */
-  readonly renewal: string;
-}
-
-/** What the pipeline works with; commands make it, tests make their own. */
-export interface Services {
-  readonly log: Log;
-  readonly exec: Exec;
-  readonly cache: Cache;
-  readonly environment: Readonly<Record<string, string | undefined>>;
-  readonly now: Date;
-  readonly signal: AbortSignal;
-}
 
 /** One architecture, decided: nothing has been written yet. */
 export interface PreparedImage {
@@ -86,13 +55,8 @@ export interface PreparedImage {
 }
 
 export interface Preparation {
-  readonly definition: ImageDefinition;
   readonly images: readonly PreparedImage[];
-  readonly lock: {
-    readonly before: LockFile | undefined;
-    readonly after: LockFile;
-    readonly changed: boolean;
-  };
+  readonly lock: LockChange;
   /** Gives the opened packages back; bytes of the plans cannot be read afterwards. */
   close(): Promise<void>;
 }
@@ -104,6 +68,29 @@ export interface Preparation {
  */
 export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
   const definition = await loadDefinition(request.definition);
+  if (isBased(definition)) {
+    throw cannot('plan', definition.name, `the package manager of ${definition.base} chooses its files`, {
+      hint: 'build it, and see what is in it with npx dhcpd-scratch compare',
+      exitCode: 2,
+    });
+  }
+  return prepare(definition, request, services);
+}
+
+/** The lock file with the newest packages, or with the newest base; nothing is written. @throws ToolError */
+export async function renewLock(request: ImageRequest, services: Services): Promise<LockChange> {
+  const definition = await loadDefinition(request.definition);
+  if (isBased(definition)) return lockBase(definition, request, services);
+  const prepared = await prepare(definition, request, services);
+  await prepared.close();
+  return prepared.lock;
+}
+
+async function prepare(
+  definition: ImageDefinition,
+  request: ImageRequest,
+  services: Services,
+): Promise<Preparation> {
   const family = await chooseFamily(request.distro, definition);
   const use: LockUse = {
     ...request,
@@ -127,35 +114,11 @@ export async function prepareImages(request: ImageRequest, services: Services): 
     );
     const { before } = lock;
     const changed = before === undefined || formatLock(before) !== formatLock(after);
-    return { definition, images, lock: { before, after, changed }, close: () => origin.close() };
+    return { images, lock: { before, after, changed }, close: () => origin.close() };
   } catch (error) {
     await origin.close();
     throw error;
   }
-}
-
-export interface BuildTarget {
-  /** Absolute path; made when it does not exist. */
-  readonly directory: string;
-  readonly engine: 'auto' | 'oci' | 'buildah';
-  readonly compression: Compression;
-  readonly reference: string | undefined;
-}
-
-export interface BuildOutcome {
-  readonly image: BuiltImage;
-  /** In the order of `image.manifests`. */
-  readonly images: readonly ImageSummary[];
-  readonly lockFile: string;
-  readonly lockChanged: boolean;
-}
-
-export interface ImageSummary {
-  readonly release: string;
-  readonly packages: number;
-  /** Regular files, and their bytes together. */
-  readonly files: number;
-  readonly contentBytes: number;
 }
 
 /** Prepares, writes one layer per architecture, lets the engine write the image, then writes the lock file. */
@@ -164,10 +127,12 @@ export async function buildImages(
   services: Services,
   target: BuildTarget,
 ): Promise<BuildOutcome> {
+  const definition = await loadDefinition(request.definition);
+  if (isBased(definition)) return buildImagesOnBase(definition, request, services, target);
   const reference = target.reference === undefined ? undefined : imageReference(target.reference);
-  const prepared = await prepareImages(request, services);
+  const prepared = await prepare(definition, request, services);
   try {
-    const { definition, images, lock } = prepared;
+    const { images, lock } = prepared;
     const writesLock = lock.changed && request.mode !== 'locked';
     // A place that cannot be written to is told before the work, and before a new image replaces the old one.
     if (writesLock) await checkLockPlace(request.lockFile);
@@ -270,11 +235,12 @@ async function decide(
   const opened: OpenedPackage[] = [];
   // Of the packages so far: what a package puts into /etc/ld.so.conf.d counts from the moment it is there.
   let configured: readonly string[] = [];
+  const configuring = new Set<PackageContents>();
   const add = async (found: OpenedPackage): Promise<void> => {
     if (opened.some(({ contents }) => contents === found.contents)) return;
     opened.push(found);
     await tree.add(found.contents);
-    configured = await readLdSoConf(configurationOf(tree));
+    configured = await readLdSoConf(configurationOf(tree, configuring));
   };
   for (const found of packages) await add(found);
 
@@ -335,7 +301,8 @@ async function decide(
     state,
     config: definition.config,
     capabilities: definition.capabilities,
-    loaderCache: cacheOf(closure.objects, architecture),
+    // The loader finds what lies in the directories of ld.so.conf through its cache alone.
+    loaderCache: closure.cached.length === 0 ? undefined : ldSoCache(architecture, closure.cached),
     inventory: definition.inventory ? scannerFiles : undefined,
     epoch: epochOf(services.environment, opened),
   });
@@ -343,7 +310,10 @@ async function decide(
     family: family.family,
     release,
     architecture,
-    packages: lockedPackages(opened, plan, layoutPackages),
+    packages: lockedPackages(opened, plan, (contents) => {
+      if (layoutPackages.includes(contents.name)) return 'its links say which directories are one';
+      return configuring.has(contents) ? 'its ld.so.conf says where the loader searches' : undefined;
+    }),
   };
   const [program = unreachable()] = programs;
   const owner = tree.lookup(program.slice(1))?.owner ?? unreachable();
@@ -361,26 +331,17 @@ async function decide(
   return { architecture, target, plan, config, dlopenNotes };
 }
 
-/** The files of the packages as ldconfig would read them. */
-function configurationOf(tree: PackageTree): ConfigurationView {
+/** The files of the packages as ldconfig would read them. @param read gets the packages whose files were read */
+function configurationOf(tree: PackageTree, read: Set<PackageContents>): ConfigurationView {
   return {
     read: async (path) => {
       const found = tree.lookup(path.replace(/^\/+/, ''));
-      return found === undefined ? undefined : found.owner.read(found.entry);
+      if (found === undefined) return undefined;
+      read.add(found.owner);
+      return found.owner.read(found.entry);
     },
     list: (directory) => tree.list(directory.replace(/^\/+/, '')),
   };
-}
-
-/** The loader finds what lies in the directories of ld.so.conf through its cache alone. */
-function cacheOf(
-  objects: readonly ClosureObject<PackageContents>[],
-  architecture: Architecture,
-): Buffer | undefined {
-  const libraries = objects.flatMap(({ path, neededAs, through }) =>
-    through === 'configured' && neededAs !== undefined ? [{ soname: neededAs, path }] : [],
-  );
-  return libraries.length === 0 ? undefined : ldSoCache(architecture, libraries);
 }
 
 function viewOf(tree: PackageTree): LoaderView<PackageContents> {
@@ -420,31 +381,27 @@ function stateOf(
   return { directory: service.state, ...definition.state };
 }
 
-/** Times in the image: SOURCE_DATE_EPOCH (reproducible-builds.org), or when the newest of its packages was built. */
+/** Times in the image: what SOURCE_DATE_EPOCH says, or when the newest of its packages was built. */
 function epochOf(environment: Services['environment'], opened: readonly OpenedPackage[]): number {
-  const given = environment['SOURCE_DATE_EPOCH'];
-  if (given === undefined || given === '')
-    return Math.max(0, ...opened.map(({ contents }) => contents.built));
-  if (!/^\d{1,11}$/.test(given)) {
-    throw cannot('use', `SOURCE_DATE_EPOCH=${given}`, 'it is no number of seconds since 1970', {
-      hint: 'unset it, or give it whole seconds, such as those of date +%s',
-      exitCode: 2,
-    });
-  }
-  return Number(given);
+  return sourceDateEpoch(environment) ?? Math.max(0, ...opened.map(({ contents }) => contents.built));
 }
 
-/** The packages that a file of the image comes from, each with the weightiest of its files' reasons, and the layout. */
+/**
+ * The packages that a file of the image comes from, each with the weightiest of its files' reasons, and those without
+ * which it would be another image.
+ */
 function lockedPackages(
   opened: readonly OpenedPackage[],
   plan: RootfsPlan,
-  layout: readonly string[],
+  reasonWithoutFile: (contents: PackageContents) => string | undefined,
 ): readonly LockedPackage[] {
   return opened
     .flatMap(({ contents, record }): LockedPackage[] => {
       const entries = plan.entries.filter((entry) => entry.owner === contents);
       const [best] = entries.sort((a, b) => rankOfReason(a.reason) - rankOfReason(b.reason));
-      if (best === undefined && !layout.includes(contents.name)) return [];
+      const why =
+        best === undefined ? reasonWithoutFile(contents) : `/${best.path}: ${describeReason(best.reason)}`;
+      if (why === undefined) return [];
       const { name, version, architecture, suite, path, size, sha256 } = record;
       return [
         {
@@ -455,17 +412,14 @@ function lockedPackages(
           path,
           size,
           sha256,
-          why:
-            best === undefined
-              ? 'its links say which directories are one'
-              : `/${best.path}: ${describeReason(best.reason)}`,
+          why,
         },
       ];
     })
     .sort((a, b) => compareBytes(a.name, b.name));
 }
 
-function summaryOf({ target, plan }: PreparedImage): ImageSummary {
+function summaryOf({ target, plan }: PreparedImage): ScratchSummary {
   const sizes = plan.entries.flatMap((entry) => {
     if (entry.kind === 'file') return [entry.size];
     return entry.kind === 'text' ? [entry.content.length] : [];

@@ -3,7 +3,8 @@ import type { Context } from './context.js';
 import { requestOf, type ImageOptions } from './request.js';
 import { servicesOf } from './services.js';
 import { pathFrom } from './path-from.js';
-import { buildImages, type BuildOutcome } from '../pipeline.js';
+import { buildImages } from '../pipeline.js';
+import type { BuildOutcome } from '../request.js';
 import type { Compression } from '../rootfs/layer.js';
 import { quoteCommand } from '../support/exec.js';
 import { formatBytes } from '../support/format.js';
@@ -49,9 +50,12 @@ function textOf({ image, images, lockFile, lockChanged }: BuildOutcome, cwd: str
     const made = images[index];
     if (made === undefined) return;
     const digest = image.manifests.length > 1 ? ` ${manifest.digest}` : '';
+    const size = `${formatBytes(manifest.layerSize)} compressed`;
     lines.push(
-      `${manifest.architecture.padEnd(8)} ${formatBytes(manifest.layerSize)} compressed, ` +
-        `${formatBytes(made.contentBytes)} in ${made.files} files from ${made.packages} packages (${made.release})${digest}`,
+      `${manifest.architecture.padEnd(8)} ${size}, ` +
+        ('upon' in made
+          ? `${made.packages} packages upon the ${made.basePackages} of ${made.upon} (${made.release})${digest}`
+          : `${formatBytes(made.contentBytes)} in ${made.files} files from ${made.packages} packages (${made.release})${digest}`),
     );
   });
   const archive = pathFrom(cwd, image.archive);

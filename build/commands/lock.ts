@@ -1,14 +1,9 @@
 import type { Context } from './context.js';
 import { pathFrom } from './path-from.js';
 import { requestOf, type ImageOptions } from './request.js';
-import { withPrepared } from './services.js';
-import {
-  checkLockPlace,
-  lockSchemaVersion,
-  writeLock,
-  type LockedPackage,
-  type LockFile,
-} from '../repository/lock.js';
+import { servicesOf } from './services.js';
+import { renewLock } from '../pipeline.js';
+import { checkLockPlace, lockSchemaVersion, writeLock, type LockFile } from '../repository/lock.js';
 
 interface Change {
   readonly target: string;
@@ -21,10 +16,8 @@ interface Change {
 export async function lock(definition: string, options: ImageOptions, context: Context): Promise<void> {
   const request = requestOf(definition, options, context, true);
   await checkLockPlace(request.lockFile);
-  const { before, after } = await withPrepared(request, context, async (prepared) => {
-    if (prepared.lock.changed) await writeLock(request.lockFile, prepared.lock.after);
-    return prepared.lock;
-  });
+  const { before, after, changed } = await renewLock(request, await servicesOf(context));
+  if (changed) await writeLock(request.lockFile, after);
   const changes = changesBetween(before, after);
   if (options.json === true) {
     context.print(
@@ -54,13 +47,18 @@ function changesBetween(before: LockFile | undefined, after: LockFile): readonly
   });
 }
 
-function packagesOf(lockFile: LockFile | undefined): ReadonlyMap<string, LockedPackage> {
+/** Packages, and the base that takes the place of some. */
+function packagesOf(
+  lockFile: LockFile | undefined,
+): ReadonlyMap<string, { readonly version: string; readonly sha256: string }> {
   return new Map(
-    (lockFile?.targets ?? []).flatMap((target) =>
-      target.packages.map((locked): [string, LockedPackage] => [
-        `${target.family} ${target.release} ${target.architecture}\n${locked.name}`,
-        locked,
-      ]),
-    ),
+    (lockFile?.targets ?? []).flatMap(({ family, release, architecture, base, packages }) => {
+      const [name = '', digest = ''] = base?.split('@') ?? [];
+      const locked = [
+        ...packages,
+        ...(base === undefined ? [] : [{ name, version: digest, sha256: digest }]),
+      ];
+      return locked.map((one) => [`${family} ${release} ${architecture}\n${one.name}`, one] as const);
+    }),
   );
 }

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import type { Context } from './context.js';
-import type { ImageRequest } from '../pipeline.js';
+import type { ImageRequest } from '../request.js';
 import type { FamilyChoice } from '../family.js';
 import type { LockMode } from '../repository/lock-use.js';
 import { pathFrom } from './path-from.js';

@@ -1,5 +1,6 @@
 import type { Context } from './context.js';
-import { prepareImages, type ImageRequest, type Preparation, type Services } from '../pipeline.js';
+import { prepareImages, type Preparation } from '../pipeline.js';
+import type { ImageRequest, Services } from '../request.js';
 import { defaultCacheDirectory, openCache } from '../support/cache.js';
 import { run } from '../support/exec.js';
 

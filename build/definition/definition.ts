@@ -63,7 +63,7 @@ export interface FedoraPackage extends FamilyPackage {
 export interface DeclaredDlopen {
   /** soname or file name of the object that calls dlopen. */
   readonly by: string;
-  /** sonames it loads; empty when it is known to load nothing the service needs. */
+  /** sonames it loads; empty when it is known to load nothing the service needs, in whatever image it is. */
   readonly loads: readonly string[];
 }
 

@@ -110,7 +110,7 @@ const maximumPasses = 64;
  * definition declares for dlopen, with the search path of the object that calls it. A static program is alone.
  *
  * @throws ToolError when a root is no ELF program of the architecture, a needed library or symbol version is
- * missing, a file found is damaged, or (exit code 2) a declared `by` matches no object
+ * missing, a file found is damaged, or (exit code 2) a `by` that is declared to load something matches no object
  */
 export async function closeLibraries<Owner>(request: ClosureRequest<Owner>): Promise<LibraryClosure<Owner>> {
   const processes = await loadWithProviders(request);
@@ -191,8 +191,9 @@ async function loadDeclared<Owner>(
     }
   }
   const objects = processes.flatMap((process) => process.objects);
-  for (const { by } of declared) {
-    if (objects.some((object) => isNamed(object, by))) continue;
+  for (const { by, loads } of declared) {
+    // That something loads nothing is as true where it is not: one definition is for several releases.
+    if (loads.length === 0 || objects.some((object) => isNamed(object, by))) continue;
     const close = nearest(by, objects.flatMap(namesOf));
     throw cannot('load', `what ${by} opens with dlopen`, 'no loaded object has this soname or file name', {
       hint: close === undefined ? 'remove the entry' : `did you mean ${close}?`,

@@ -28,6 +28,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['flock', 'util-linux'],
   ['gcc', 'gcc'],
   ['getcap', 'libcap2-bin'],
+  ['getfattr', 'attr'],
   ['git', 'git'],
   ['gpg', 'gpg'],
   ['gpg-agent', 'gpg-agent'],

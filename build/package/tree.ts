@@ -108,6 +108,9 @@ class MergedTree implements PackageTree {
         added.set(path, owned);
       } else if (!(await isSame(before, owned))) {
         throw fail(`its ${path} differs from that of ${nameOf(before.owner)}`);
+      } else if (before.owner !== contents && compareBytes(contents.name, before.owner.name) < 0) {
+        // Whichever comes first by name, so that the order in which packages were found does not matter.
+        added.set(path, owned);
       }
     }
     for (const path of added.keys()) {

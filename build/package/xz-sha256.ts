@@ -18,7 +18,7 @@ const sha256Check = 10;
 const sha256Bytes = 32;
 /** The .xz file format, 2.1.1.2: bytes of the check by its number. */
 const checkBytes = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
-const maxBlocks = 100_000;
+const maxBlocks = 10_000;
 
 /** Whether a file begins with an xz stream that is checked by SHA-256, as rpm has made them. */
 export function isCheckedBySha256(start: Buffer): boolean {

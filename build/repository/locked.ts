@@ -53,15 +53,13 @@ export async function openLocked(
     return { release: target.release, packages };
   } catch (error) {
     if (!(error instanceof ToolError) || signal.aborted) throw error;
-    if (mode === 'locked' || offline) {
+    if (mode === 'locked' && !offline && error.message.startsWith('cannot fetch ')) {
       throw new ToolError(error.message, {
         cause: error,
-        hint:
-          mode === 'locked' && !offline
-            ? `if the package is gone from the archive, run ${renewal}`
-            : (error.hint ?? ''),
+        hint: `if the package is gone from the archive, run ${renewal}`,
       });
     }
+    if (mode === 'locked' || offline) throw error;
     log.info(`choosing packages anew: ${reasonOf(error)}`);
     return undefined;
   }

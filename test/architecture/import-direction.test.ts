@@ -17,6 +17,8 @@ const order = [
   'smoke',
   'compare',
   'family.ts',
+  'request.ts',
+  'pipeline-on-base.ts',
   'pipeline.ts',
   'commands',
   'cli.ts',

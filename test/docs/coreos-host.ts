@@ -1,8 +1,7 @@
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
-import { mkdir, realpath, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { run } from '../../build/support/exec.js';
 import type { StandIn } from '../support/fedora-stand-in.js';
@@ -10,11 +9,13 @@ import { buildEnvironment } from '../support/lab-image.js';
 import type { Lab } from '../support/lab.js';
 import { nodeImage } from '../support/node-image.js';
 import { project } from './commands.js';
+import { openKeptDownloads } from './coreos-downloads.js';
+import { openCoreosUser } from './coreos-user.js';
 import { openReadmeLab } from './readme-lab.js';
 
 /**
- * The host that docs/coreos.md speaks of, as far as Podman on this machine can be one. Two things are not shown:
- * Podman is root's alone, without a user namespace of the user `core`, and SELinux is whatever this machine has.
+ * The host that docs/coreos.md speaks of, as far as this machine can be one: an account like `core` whose Podman needs
+ * no root, root's own Podman with a storage of its own, and an interface eth0. SELinux is not there.
  */
 export interface CoreosHost {
   readonly lab: Lab;
@@ -24,6 +25,8 @@ export interface CoreosHost {
   readonly checkout: string;
   /** How many packages the stand-in of Fedora's mirrors has been asked for. */
   downloads(): number;
+  /** Keeps what npm has downloaded for the next run of the tests. */
+  keepDownloads(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -32,7 +35,7 @@ const repository = 'https://git.example.org/dhcpd-scratch.git';
 const archive = 'https://git.example.org/dhcpd-scratch/archive/main.tar.gz';
 
 /** Where the containers see what is mounted into each of them. */
-const inContainer = { repository: '/srv/repository', key: '/srv/fedora-key' } as const;
+const inContainer = { repository: '/srv/repository', key: '/srv/fedora-key', npm: '/cache/npm' } as const;
 
 export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
   const machine = await openReadmeLab();
@@ -41,32 +44,37 @@ export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
     for (const step of undo.reverse()) await step();
   };
   try {
-    const directory = await realpath(machine.lab.directory);
-    const home = join(directory, 'home');
-    await mkdir(home);
+    const user = await openCoreosUser();
+    undo.push(() => user.close());
     const mirror = await fedora.serve();
     undo.push(() => mirror.close());
+
+    const directory = join(user.home, 'host');
+    const podman = join(directory, 'podman');
+    const npm = join(directory, 'npm');
+    const key = join(directory, 'key');
+    for (const path of [directory, podman, join(podman, 'tmp')]) await mkdir(path);
+    const downloads = await openKeptDownloads();
+    await downloads.give(npm);
+    await copyFile(fedora.keyFile, key);
     const source = await commitWorkingTree(directory);
     const server = await serveFile(source.archive);
     undo.push(server.close);
+    const root = await nodeImage(directory);
 
-    const environment = {
-      ...buildEnvironment(),
-      HOME: home,
-      CONTAINERS_STORAGE_CONF: (await machine.shell('echo "$CONTAINERS_STORAGE_CONF"', '/')).trim(),
-      CONTAINERS_CONF: join(directory, 'core-containers.conf'),
-    };
-    const settings = await machine.shell('cat "$CONTAINERS_CONF"', '/');
+    const ofRoot = async (file: string): Promise<string> =>
+      (await machine.shell(`cat "$${file}"`, '/')).replaceAll(machine.lab.directory, podman);
     const volumes = [
       `${source.repository}:${inContainer.repository}:ro`,
-      `${fedora.keyFile}:${inContainer.key}:ro`,
+      `${key}:${inContainer.key}:ro`,
+      `${npm}:${inContainer.npm}`,
     ];
-    await writeFile(environment.CONTAINERS_CONF, await withNetworkOfHost(settings, volumes));
-    await run({
-      argv: ['podman', 'import', '--quiet', await nodeImage(directory), 'docker.io/library/node:22'],
-      environment,
-      timeout: 120_000,
+    await user.configure({
+      containers: await withNetworkOfHost(await ofRoot('CONTAINERS_CONF'), volumes),
+      storage: await ofRoot('CONTAINERS_STORAGE_CONF'),
     });
+    await user.own();
+    await user.run(`podman import --quiet ${root} docker.io/library/node:22`);
 
     const elsewhere: readonly (readonly [string, string])[] = [
       [repository, inContainer.repository],
@@ -77,22 +85,18 @@ export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
     const remembered: string[] = [];
     return {
       lab: machine.lab,
-      checkout: join(home, 'dhcpd-scratch'),
+      checkout: join(user.home, 'dhcpd-scratch'),
       downloads: () => mirror.requests.filter(({ url }) => url.endsWith('.rpm')).length,
+      keepDownloads: () => downloads.take(npm),
       close,
       shell: async (line) => {
         const here = elsewhere.reduce((text, [from, to]) => text.replaceAll(from, to), line);
         if (/\bsudo /.test(here)) {
-          return machine.shell([...remembered, 'sudo() { "$@"; }', here].join('\n'), home);
+          return machine.shell([...remembered, 'sudo() { "$@"; }', here].join('\n'), user.home);
         }
-        const { stdout, stderr } = await run({
-          argv: ['bash', '-e', '-o', 'pipefail', '-c', [...remembered, here].join('\n')],
-          cwd: home,
-          environment,
-          timeout: 280_000,
-        });
+        const said = await user.run([...remembered, here].join('\n'));
         if (/^(?:cd |\w+=)/.test(here)) remembered.push(here);
-        return `${stdout}${stderr}`;
+        return said;
       },
     };
   } catch (error) {
@@ -103,13 +107,9 @@ export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
 
 /**
  * Says in containers.conf(5) what lets a container of this machine reach npm's registry and the stand-in of Fedora's
- * mirror, so that the documented command line needs no change. npm's downloads are kept from one run of the tests to
- * the next; proxies are handed on by Podman itself.
+ * mirror, so that the documented command line needs no change. Proxies are handed on by Podman itself.
  */
 async function withNetworkOfHost(settings: string, mounted: readonly string[]): Promise<string> {
-  const cache = process.env['XDG_CACHE_HOME'] ?? '';
-  const downloads = join(isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'dhcpd-scratch-tests/npm');
-  await mkdir(downloads, { recursive: true });
   const environment = new Map([
     ['PATH', '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
     ['npm_config_registry', await configurationOfNpm('registry')],
@@ -120,7 +120,7 @@ async function withNetworkOfHost(settings: string, mounted: readonly string[]): 
     ['npm_config_cafile', await configurationOfNpm('cafile')],
     ['NODE_EXTRA_CA_CERTS', process.env['NODE_EXTRA_CA_CERTS']],
   ];
-  const volumes = new Set([...mounted, `${downloads}:/cache/npm`]);
+  const volumes = new Set(mounted);
   for (const [name, file] of certificates) {
     // npm says `null` for a setting that is not there.
     if (file === undefined || !isAbsolute(file)) continue;

@@ -8,6 +8,7 @@ import { nodeImageTools } from '../support/node-image.js';
 import { requireThat, requireTools } from '../support/tools.js';
 import { documentedCommands, inOneLine, project } from './commands.js';
 import { openCoreosHost, type CoreosHost } from './coreos-host.js';
+import { coreosUserTools } from './coreos-user.js';
 import { npmScripts } from './runs.js';
 
 const commands = documentedCommands().filter(({ file }) => file === 'docs/coreos.md');
@@ -15,8 +16,8 @@ const isOfToolbox = (text: string): boolean => text.startsWith('toolbox ');
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
-  requireTools('podman', 'runc', 'catatonit', 'ip', 'nsenter', 'unshare', 'mount', 'udhcpc') &&
-  requireTools('bash', 'curl', 'git', 'gzip', ...nodeImageTools);
+  requireTools('runc', 'catatonit', 'ip', 'nsenter', 'unshare', 'mount', 'udhcpc') &&
+  requireTools('curl', 'git', 'gzip', ...coreosUserTools, ...nodeImageTools);
 
 /** Fedora's mirrors. */
 const fedora = ready ? await fedoraStandIn() : undefined;
@@ -54,7 +55,7 @@ describe.skipIf(fedora === undefined)('a reader of docs/coreos.md', () => {
       for (const [, expected] of says.filter(([which]) => which.test(command))) {
         expect(said).toMatch(expected);
       }
-      if (command.includes('git clone')) expect(await checkoutHas('.git/HEAD')).toBe(true);
+      if (command.includes('git clone')) await stat(join(host.checkout, '.git/HEAD'));
       if (build.test(command)) await expectWarmBuild(text, said);
       if (serve.test(command)) lease = await expectLease();
       if (command.startsWith('sudo podman start '))
@@ -73,16 +74,18 @@ describe.skipIf(fedora === undefined)('a reader of docs/coreos.md', () => {
 
   /** The same command again: the volume has kept the packages. */
   async function expectWarmBuild(text: string, first: string): Promise<void> {
-    expect(await checkoutHas('out/dhcpd.oci.tar')).toBe(true);
+    // They belong to the user, not to the container's root or to anybody else.
+    const owner = (await stat(host.checkout)).uid;
+    expect(owner).not.toBe(0);
+    for (const path of ['out/dhcpd.oci.tar', 'dist/cli.js', 'images/scratch/dhcpd.lock.yaml']) {
+      expect((await stat(join(host.checkout, path))).uid, path).toBe(owner);
+    }
     const downloads = host.downloads();
     expect(downloads).toBeGreaterThan(0);
     const second = await host.shell(text);
     expect(host.downloads()).toBe(downloads);
     expect(digest.exec(second)?.[1]).toBe(digest.exec(first)?.[1]);
-  }
-
-  async function checkoutHas(path: string): Promise<boolean> {
-    return (await stat(join(host.checkout, path))).isFile();
+    await host.keepDownloads();
   }
 
   async function expectLease(): Promise<Lease> {
@@ -119,8 +122,9 @@ describe('what docs/coreos.md says of toolbox', () => {
       if (definition !== undefined)
         await expect(readFile(join(project, definition), 'utf8')).resolves.toMatch(/^name: dhcpd$/m);
     }
-    expect(inToolbox.findIndex((line) => / dnf install .*\bnodejs\b/.test(line))).toBeLessThan(
-      inToolbox.findIndex((line) => line.includes(' npm ')),
-    );
+    const installed = inToolbox.findIndex((line) => / dnf install .*\bnodejs npm\b/.test(line));
+    const used = inToolbox.findIndex((line) => / npm (?:ci|run)\b/.test(line));
+    expect(installed).toBeGreaterThan(0);
+    expect(used).toBeGreaterThan(installed);
   });
 });

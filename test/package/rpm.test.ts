@@ -50,9 +50,9 @@ describe.skipIf(!requireTools('rpm', 'rpmbuild', 'rpm2cpio', 'rpm2archive', 'cpi
           release: '3.fc45',
           arch: 'x86_64',
         });
-        for (const _ of ['cold', 'warm']) {
+        for (const time of ['cold', 'warm']) {
           const contents = await opening.path(path);
-          expect(contents).toMatchObject({
+          expect(contents, time).toMatchObject({
             name: 'sample',
             version: '2:1.0~rc1^git-3.fc45',
             architecture: 'x86_64',

@@ -1,6 +1,10 @@
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import type { OnBaseInput } from '../../build/image/on-base.js';
 import type { Architecture } from '../../build/support/architecture.js';
 import { baseReference } from './base-image.js';
+import type { Lab } from './lab.js';
 
 /** An image of dhcpd on the base that tests stand in for Fedora's, for one architecture. */
 export function onBaseInput(architecture: Architecture): OnBaseInput {
@@ -38,4 +42,18 @@ export function onBaseInput(architecture: Architecture): OnBaseInput {
     compression: 'gzip',
     epoch: undefined,
   };
+}
+
+/** Writes a dhcpd.conf for the lab. @returns its directory, which the service's account can read */
+export async function serverConfig(lab: Lab): Promise<string> {
+  const directory = join(lab.directory, 'config');
+  await mkdir(directory);
+  const lines = [
+    'authoritative;',
+    'subnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.50 192.0.2.60; }',
+    '',
+  ];
+  await writeFile(join(directory, 'dhcpd.conf'), lines.join('\n'), { mode: 0o644 });
+  await chmod(directory, 0o755);
+  return directory;
 }

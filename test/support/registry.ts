@@ -12,8 +12,8 @@ export interface Registry {
    * CONTAINERS_REGISTRIES_CONF.
    */
   readonly configuration: string;
-  /** Digest of what a name has now, such as of `fedora-minimal` and `45`, and the bytes of it. */
-  manifest(name: string, tag: string): Promise<{ readonly digest: string; readonly text: string }>;
+  /** Text of the index over several architectures that a name has, such as `fedora-minimal` and `45`. */
+  index(name: string, tag: string): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -50,14 +50,13 @@ export async function startRegistry(directory: string): Promise<Registry> {
   return {
     host,
     configuration,
-    manifest: async (name, tag) => {
-      const accept = ['index', 'manifest']
-        .map((kind) => `application/vnd.oci.image.${kind}.v1+json`)
-        .join(', ');
+    index: async (name, tag) => {
+      const types = ['vnd.oci.image.index.v1', 'vnd.docker.distribution.manifest.list.v2'];
+      const accept = types.map((type) => `application/${type}+json`).join(', ');
       const answer = await fetch(`http://${host}/v2/${name}/manifests/${tag}`, { headers: { accept } });
       const text = await answer.text();
       if (!answer.ok) throw new Error(text);
-      return { digest: answer.headers.get('docker-content-digest') ?? '', text };
+      return text;
     },
     close: async () => {
       if (child.exitCode !== null) return;

@@ -51,9 +51,11 @@ async function secretKey({ home }: SigningKey): Promise<KeyObject> {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   execFileSync('gpgconf', ['--homedir', home, '--kill', 'all'], { stdio: 'ignore' });
-  const { publicParams, privateParams } = (await readPrivateKey({ armoredKey })).keyPacket;
+  const { keyPacket } = await readPrivateKey({ armoredKey });
+  const secret = 'privateParams' in keyPacket ? keyPacket.privateParams : {};
+  const values = new Map<string, unknown>(Object.entries({ ...keyPacket.publicParams, ...secret }));
   const number = (name: string): bigint => {
-    const value: unknown = new Map(Object.entries({ ...publicParams, ...privateParams })).get(name);
+    const value = values.get(name);
     if (!(value instanceof Uint8Array)) throw new Error(`the key has no number ${name}`);
     return BigInt(`0x${Buffer.from(value).toString('hex')}`);
   };
@@ -68,7 +70,7 @@ async function secretKey({ home }: SigningKey): Promise<KeyObject> {
     dq: d % (q - 1n),
     qi: inverse(q, p),
   };
-  const fields = Object.entries(numbers).map(([name, value]) => [name, base64(value)]);
+  const fields = Object.entries(numbers).map(([name, value]): [string, string] => [name, base64(value)]);
   return createPrivateKey({ format: 'jwk', key: { kty: 'RSA', ...Object.fromEntries(fields) } });
 }
 

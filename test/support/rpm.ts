@@ -148,7 +148,7 @@ export function buildRpm(spec: RpmSpec): string {
 }
 
 /** Puts a signature into a package, in place. */
-export function signRpm(path: string, key: SigningKey, ...options: readonly string[]): void {
+function signRpm(path: string, key: SigningKey, ...options: readonly string[]): void {
   const macros = [
     `_gpg_name ${key.signer}`,
     `_gpg_path ${key.home}`,

@@ -24,9 +24,8 @@ const loaders = { x86_64: '/lib64/ld-linux-x86-64.so.2', aarch64: '/lib/ld-linux
 const standIn = await fedoraStandIn();
 const isReady = standIn !== undefined && requireTools('rpm2cpio', 'rpmkeys', 'zstd');
 const isRoot = isReady && requireThat(process.getuid?.() === 0, 'root, to change the root directory');
-/** What dhcpd needs to be started, by name. */
-const closure =
-  /^(filesystem|glibc|openldap|(krb5|keyutils|systemd|lz4|xz)-libs|libcom_err|gnutls|gmp|nettle|cyrus-sasl-lib|lib\w[\w-]*|p11-kit|dhcp-server)-\d/;
+/** What is there to mislead. */
+const decoy = /^(aaa-vendor|only-i686|rich-)|extras|-langpack|module|i686/;
 
 describe.skipIf(!isReady)('the stand-in of Fedora', () => {
   // Where it cannot be made, this is read all the same, and nothing of it runs.
@@ -109,7 +108,7 @@ describe.skipIf(!isReady)('the stand-in of Fedora', () => {
       async (architecture) => {
         const paths = filesOf(architecture);
         const of = async (name: string, what: string): Promise<readonly string[]> => {
-          const path = paths.findLast((each) => basename(each).startsWith(`${name}-`)) ?? name;
+          const path = paths.findLast((each) => basename(each).startsWith(name)) ?? name;
           return (await sh(['rpm', '-qp', '--nosignature', what, path])).trimEnd().split('\n');
         };
         const provided = await of('glibc-2', '--provides');
@@ -173,9 +172,7 @@ describe.skipIf(!isReady)('the stand-in of Fedora', () => {
         if (architecture === other && !requireTools(emulator)) return;
         const tree = join(work, `root-${architecture}`);
         await mkdir(tree);
-        const wanted = filesOf(architecture).filter(
-          (path) => closure.test(basename(path)) && !/module|i686/.test(path),
-        );
+        const wanted = filesOf(architecture).filter((path) => !decoy.test(basename(path)));
         for (const path of wanted) {
           const command = 'rpm2cpio "$1" | cpio --quiet -idmu 2>/dev/null';
           await sh(['sh', '-c', command, 'sh', path], tree);
@@ -188,7 +185,7 @@ describe.skipIf(!isReady)('the stand-in of Fedora', () => {
           architecture === host ? loaders[architecture] : join(tree, 'usr', loaders[architecture]);
         const listed = parseList(await sh([command, ...before, loader, '--list', `${inside}/usr/bin/dhcpd`]));
         const libraries = listed.filter(({ name }) => !name.startsWith('/'));
-        expect(libraries.length).toBeGreaterThan(20);
+        expect(libraries.length).toBeGreaterThan(15);
         for (const { name, path } of libraries) expect(path?.replace(/\/+/g, '/')).toBe(`/lib64/${name}`);
         expect(libraries.map(({ name }) => name)).toEqual(
           expect.arrayContaining(['libkrb5.so.3', 'libsystemd.so.0', 'libcom_err.so.2']),
@@ -329,7 +326,7 @@ describe.skipIf(!isReady)('the stand-in of Fedora', () => {
         'dhcp-server',
       );
       const files = readdirSync(join(work, 'downloads'));
-      expect(files.length).toBeGreaterThan(25);
+      expect(files.length).toBeGreaterThan(20);
       expect(files).toContain(`dhcp-server-4.4.3-27.fc${release}.${other}.rpm`);
       expect(
         files.filter((name) => !name.endsWith(`.${other}.rpm`) && !name.endsWith('.noarch.rpm')),
@@ -391,7 +388,8 @@ describe.skipIf(!isReady)('the stand-in of Fedora', () => {
         const response = await fetch(address, range === undefined ? {} : { headers: { range } });
         return [response.status, Buffer.from(await response.arrayBuffer())];
       };
-      expect(await get('current')).toEqual([200, bytes]);
+      const [whole, content] = await get('current');
+      expect([whole, content.equals(bytes)]).toEqual([200, true]);
       expect(await get('current', 'bytes=100-199')).toEqual([206, bytes.subarray(100, 200)]);
       expect(await get('current', 'bytes=-5')).toEqual([206, bytes.subarray(-5)]);
       expect(await get('current', `bytes=${bytes.length - 3}-`)).toEqual([206, bytes.subarray(-3)]);

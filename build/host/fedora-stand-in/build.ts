@@ -88,6 +88,8 @@ async function fill(root: string, key: string, request: StandInRequest): Promise
   await mkdir(work);
   const names = await choosePackages();
   const signing = makeKeys();
+  // Looked at when it is needed; until then a failure waits.
+  signing.catch(() => undefined);
   try {
     say(`fetching ${names.length} packages of Debian for ${architectures.join(' and ')}`);
     const sources = await Promise.all(
@@ -141,16 +143,12 @@ async function buildAll(
   const shared = new Map<string, Promise<readonly string[]>>();
   const results = await Promise.all(
     jobs.map(async ({ source, repository, signedBy, architecture, own }) => {
-      const build = (): Promise<readonly string[]> =>
-        limit.run(() => buildPackages(source, own, built[repository]));
       const same = `${source.name} ${source.release}`;
-      const isShared = source.target === 'noarch';
-      const paths = await ((isShared ? shared.get(same) : undefined) ?? remember(build()));
-      function remember(work: Promise<readonly string[]>): Promise<readonly string[]> {
-        if (isShared) shared.set(same, work);
-        return work;
-      }
-      return paths.map((path): BuiltPackage => ({ architecture, repository, signedBy, path }));
+      const building =
+        (source.target === 'noarch' ? shared.get(same) : undefined) ??
+        limit.run(() => buildPackages(source, own, built[repository]));
+      shared.set(same, building);
+      return (await building).map((path): BuiltPackage => ({ architecture, repository, signedBy, path }));
     }),
   );
   // Parts without an architecture of sources that have one.

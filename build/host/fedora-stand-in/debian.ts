@@ -55,7 +55,7 @@ export async function choosePackages(): Promise<readonly string[]> {
   const found = new Set(wanted);
   // A set that grows while it is walked is walked to its end.
   for (const name of found) {
-    for (const next of dependencies.get(name) ?? []) if (next.startsWith('lib')) found.add(next);
+    for (const next of dependencies.get(name) ?? []) if (/^z?lib/.test(next)) found.add(next);
   }
   return [...found].sort();
 }

@@ -87,6 +87,8 @@ export async function serveStandIn(
     // A connection that the client gave up is no failure of ours.
     answer(request, response).catch(() => response.destroy());
   });
+  // A connection that ends just when its client asks again would be an error that no test is about.
+  http.keepAliveTimeout = 600_000;
   const url = `http://127.0.0.1:${await listen(http)}`;
   const baseUrl: StandInServer['baseUrl'] = (repository, architecture, mirror = 'current') =>
     `${mirror === 'dead' ? deadUrl : url}/${mirror}/${repositoryPath(repository, description.release, architecture)}/`;

@@ -53,9 +53,7 @@ export async function sourcesFor(
     const schema = await readSchema(ldap);
     return {
       ...{ name: 'dhcp', epoch: 12, version, release: `${revision}.${dist}`, target: architecture },
-      ...{ license: 'MPL-2.0', url: 'https://www.isc.org/dhcp/' },
-      // As Fedora compresses everything; the others would take too long.
-      payload: 'w19.zstdio',
+      ...{ license: 'MPL-2.0', url: 'https://www.isc.org/dhcp/', payload: usual.payload },
       packages: [
         dhcpServer({ own, program: dhcpd, server: from, schema, programs: server }),
         dhcpCommon(from),
@@ -73,20 +71,13 @@ export async function sourcesFor(
   ].map((source) => ({ source, repository: 'fedora', signedBy: 'first' }));
   const newer = await dhcp(27);
   const openldap = first.find(({ source }) => source.name === 'openldap')?.source;
-  const updates = [
-    {
-      ...newer,
-      payload: usual.payload,
-      packages: newer.packages.filter(({ name }) => name !== 'dhcp-relay'),
-    },
+  const relayAlone = ({ name }: PackageSpec): boolean => name === 'dhcp-relay';
+  const updates: PlacedSource[] = [
+    { ...newer, packages: newer.packages.filter((each) => !relayAlone(each)) },
     ...(openldap === undefined ? [] : [{ ...openldap, release: `2.${dist}` }]),
-  ].map((source): PlacedSource => ({ source, repository: 'updates-released', signedBy: 'first' }));
+  ].map((source) => ({ source, repository: 'updates-released', signedBy: 'first' }));
   const relayUpdate: PlacedSource = {
-    source: {
-      ...newer,
-      payload: usual.payload,
-      packages: newer.packages.filter(({ name }) => name === 'dhcp-relay'),
-    },
+    source: { ...newer, packages: newer.packages.filter(relayAlone) },
     repository: 'updates-released',
     signedBy: 'second',
   };
@@ -177,6 +168,8 @@ async function librarySources(
         },
         ...(epoch === undefined ? {} : { epoch }),
         license: 'LGPL-2.1-or-later',
+        // As Fedora compresses everything; for all of them it would take too long.
+        ...(name === 'krb5-libs' ? { payload: 'w19.zstdio' } : {}),
         packages: name === 'glibc' ? await glibc(library, architecture) : [library],
       };
     }),

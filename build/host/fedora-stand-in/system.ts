@@ -185,6 +185,6 @@ const cryptoPolicies: PackageSpec = {
   },
 };
 
-export function directories(...paths: readonly string[]): Files {
+function directories(...paths: readonly string[]): Files {
   return Object.fromEntries(paths.map((path) => [path, { kind: 'directory' }]));
 }

@@ -44,15 +44,12 @@ export function withAccount(
   const own = groups.find(([found]) => found === name);
   const numbers = [user?.[2], user?.[3], own?.[2]];
   if (numbers.every((number) => number === String(id))) return undefined;
+  const [, userPassword = 'x', , , ...about] = user ?? [];
+  const [, groupPassword = 'x', , members = ''] = own ?? [];
+  const rest = about.length === 3 ? about : ['', '/', '/sbin/nologin'];
   return {
-    passwd: replaceOrAdd(users, user, [
-      name,
-      'x',
-      `${id}`,
-      `${id}`,
-      ...(user?.slice(4) ?? ['', '/', '/sbin/nologin']),
-    ]),
-    group: replaceOrAdd(groups, own, [name, 'x', `${id}`, ...(own?.slice(3) ?? [''])]),
+    passwd: replaceOrAdd(users, user, [name, userPassword, `${id}`, `${id}`, ...rest]),
+    group: replaceOrAdd(groups, own, [name, groupPassword, `${id}`, members]),
     oldUser: otherNumber(user?.[2], id),
     oldGroup: otherNumber(own?.[2], id),
   };

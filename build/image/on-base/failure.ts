@@ -3,7 +3,7 @@ import { memberOf } from '../buildah-answer.js';
 
 /** Lines that say only that something went wrong, or how to get over it by hand. */
 const saysNothing =
-  /^(?:Error: )?(?:while running runtime|building at|exit status|executing "?|.*: exit status \d+$)|^You can try|^\(try to |^-{4}|^Error: *$|^ *--skip-|^time="/;
+  /^(?:Error: )?(?:while running runtime|subprocess exited with status|building at|exit status|executing "?|.*: exit status \d+$)|^You can try|^\(try to |^-{4}|^Error: *$|^ *--skip-|^time="/;
 
 /**
  * The error to throw where a command of buildah, or a program in a working container, has failed: what it said last

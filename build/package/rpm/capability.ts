@@ -67,7 +67,7 @@ export function capabilityAttribute(text: string): Buffer | undefined {
     }
   }
   const held = sets.p | sets.i;
-  if (sets.e !== 0n && sets.e !== held) return undefined;
+  if (sets.e !== 0n && (held & ~sets.e) !== 0n) return undefined;
   const value = Buffer.alloc(20);
   value.writeUInt32LE(0x02000000 | (sets.e === 0n ? 0 : 1));
   [sets.p, sets.i].forEach((set, index) => {

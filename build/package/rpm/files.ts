@@ -44,6 +44,8 @@ const ghostFlag = 1 << 6;
 const maxPathBytes = 4095;
 /** Deeper than any real package; bounds what a path costs whoever walks it. */
 const maxDepth = 64;
+/** All paths together, characters: few directories can stand in many paths. */
+const maxNames = 64 * 1024 ** 2;
 
 /**
  * The files of a package, as its header lists them.
@@ -77,8 +79,11 @@ export function headerFiles(header: RpmHeader, file: string, limit: number): rea
   const digests = optional(header.texts(tags.fileDigests), 'digests');
 
   const seen = new Set<string>();
+  let names = 0;
   return modes.map((mode, index) => {
     const path = normalise(paths[index] ?? '', fail);
+    names += path.length;
+    if (names > maxNames) throw fail(`its paths take more than ${maxNames} characters`);
     if (seen.has(path)) throw fail(`its header lists ${path} twice`);
     seen.add(path);
     return {

@@ -52,7 +52,9 @@ function providedLines(header: RpmHeader): readonly string[] {
     const version = versions[index] ?? '';
     if (account === undefined || !/^[A-Za-z0-9+/]+$/.test(version)) return [];
     // The line is filled up with NUL, because a version cannot hold the padding of base64.
-    const [line = ''] = Buffer.from(version, 'base64').toString().split(/[\n\0]/);
+    const [line = ''] = Buffer.from(version, 'base64')
+      .toString()
+      .split(/[\n\0]/);
     return words(line)[1] === account ? [line] : [];
   });
 }

@@ -13,7 +13,7 @@ export interface SignerPolicy {
    *
    * @param keyId its 64-bit key ID, 16 upper-case hexadecimal digits
    */
-  keys(keyId: string): Promise<readonly PublicKey[]>;
+  readonly keys: (keyId: string) => Promise<readonly PublicKey[]>;
 }
 
 /** What a signature is worth. Fingerprints are of primary keys, upper-case. */

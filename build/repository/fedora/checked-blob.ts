@@ -50,7 +50,7 @@ export async function fetchChecked(
   if (size > largest) throw cannot('fetch', label, `it is larger than ${largest} bytes`);
   let failure: ToolError | undefined;
   for (const url of urls) {
-    if (failure !== undefined) log.warn(`${failure.message}; trying ${shownUrl(url)}`);
+    if (failure !== undefined) log.info(`${failure.message}; trying ${shownUrl(url)}`);
     try {
       const bytes = await context.fetcher.document(url, size);
       const actual = bytes === undefined ? undefined : createHash('sha512').update(bytes).digest('hex');

@@ -1,4 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PublicKey } from 'openpgp';
@@ -44,7 +45,7 @@ export interface PackageKeys {
   /** Upper-case fingerprints of primary keys. */
   readonly pinned: readonly string[];
   /** Keys that have the ID, their own or a subkey's; whether they are pinned is not looked at. */
-  keys(keyId: string): Promise<readonly PublicKey[]>;
+  readonly keys: (keyId: string) => Promise<readonly PublicKey[]>;
 }
 
 /**
@@ -68,7 +69,7 @@ export async function packageKeys(sources: KeySources): Promise<PackageKeys> {
 
 async function keysOfFile(path: string): Promise<PackageKeys> {
   try {
-    const keys = await readPublicKeys(await readFile(path));
+    const keys = await readPublicKeys(await readBounded(path));
     return {
       pinned: keys.map((key) => key.getFingerprint().toUpperCase()),
       keys: (keyId) => Promise.resolve(keys.filter((key) => hasId(key, keyId))),
@@ -101,10 +102,7 @@ async function search(keyId: string, sources: KeySources): Promise<readonly Publ
 
 /** Keys of the host's files, file by file: those that the repositories name first. */
 async function* hostKeys({ configured, directories = hostDirectories, log }: KeySources) {
-  const named = (await configured()).flatMap((place) => {
-    if (place.startsWith('/')) return [place];
-    return /^file:\/\/\//i.test(place) && URL.canParse(place) ? [fileURLToPath(new URL(place))] : [];
-  });
+  const named = (await configured()).flatMap((place) => keyFile(place) ?? []);
   const listed: string[] = [];
   for (const directory of directories) {
     const entries = await readdir(directory).catch(() => []);
@@ -112,10 +110,9 @@ async function* hostKeys({ configured, directories = hostDirectories, log }: Key
   }
   for (const path of new Set([...named, ...listed])) {
     try {
-      yield await readPublicKeys(await readFile(path));
+      yield await readPublicKeys(await readBounded(path));
     } catch (error) {
-      if (!isCode(error, 'ENOENT') && !isCode(error, 'EISDIR'))
-        log.debug(`key file ${path}: ${reasonOf(error)}`);
+      if (!isCode(error, 'ENOENT')) log.debug(`key file ${path}: ${reasonOf(error)}`);
     }
   }
 }
@@ -141,6 +138,31 @@ async function* publishedKeys({ configured, release, connect, log }: KeySources)
       if (error instanceof ToolError) log.warn(reasonOf(error));
       else log.warn(`${shownUrl(url)}: ${reasonOf(error)}`);
     }
+  }
+}
+
+/** The path of a key file that is named by its path or a file URL, or undefined. */
+export function keyFile(place: string): string | undefined {
+  if (place.startsWith('/')) return place;
+  if (!/^file:\/\/\//i.test(place)) return undefined;
+  try {
+    return fileURLToPath(place);
+  } catch {
+    return undefined; // such as one with an encoded slash
+  }
+}
+
+async function readBounded(path: string): Promise<Buffer> {
+  // A FIFO must not make us wait for its writer.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stats = await file.stat();
+    if (stats.isDirectory()) throw new Error('it is a directory');
+    if (!stats.isFile()) throw new Error('it is no regular file');
+    if (stats.size > largestFile) throw new Error(`it is larger than ${largestFile} bytes`);
+    return await file.readFile();
+  } finally {
+    await file.close();
   }
 }
 

@@ -1,7 +1,6 @@
-import { fileURLToPath } from 'node:url';
 import type { PackageContents } from '../../package/contents.js';
 import type { Architecture } from '../../support/architecture.js';
-import { cannot } from '../../support/errors.js';
+import { cannot, ToolError } from '../../support/errors.js';
 import { shownUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
 import { checkIdentity } from '../identity.js';
@@ -19,14 +18,14 @@ import type {
 import { familyOfSystem, readOsRelease } from '../os-release.js';
 import type { Keyring } from '../signature.js';
 import { fetchChecked } from './checked-blob.js';
-import { packageKeys, type PackageKeys } from './keys.js';
+import { keyFile, packageKeys, type PackageKeys } from './keys.js';
 import { layoutPackages } from './layout.js';
 import { locate } from './location.js';
 import { mergeRepositories, type FoundPackage, type RpmPackages } from './packages.js';
 import { chooseProvider } from './provider.js';
 import { openRpmRepository, type DecompressFile } from './repository.js';
 import type { RpmSource } from './source.js';
-import { chooseRpmSources, noRelease } from './sources.js';
+import { checkedRelease, chooseRpmSources, noRelease } from './sources.js';
 import { fetchRepomd, type RepomdContext, type TrustedRepomd } from './trusted-repomd.js';
 
 export interface FedoraOriginOptions extends OriginOptions {
@@ -59,10 +58,11 @@ export class FedoraOrigin implements PackageOrigin {
 
   async wantedRelease(): Promise<string | undefined> {
     const { suite, release } = this.#options;
-    if (suite !== undefined) return suite;
+    if (suite !== undefined) return checkedRelease(suite, '--suite');
     if (release !== 'host') return release;
     const host = await readOsRelease(`${this.#root}/etc/os-release`);
-    return familyOfSystem(host) === 'fedora' ? host.get('VERSION_ID') : undefined;
+    const version = familyOfSystem(host) === 'fedora' ? host.get('VERSION_ID') : undefined;
+    return version === undefined ? undefined : checkedRelease(version, '/etc/os-release');
   }
 
   async locked(lock: LockFile | undefined, architecture: Architecture): Promise<LockedPackages | undefined> {
@@ -71,7 +71,7 @@ export class FedoraOrigin implements PackageOrigin {
       family: 'fedora',
       title: 'Fedora',
       release: await this.wantedRelease(),
-      open: async (record) => this.#open(await this.#fetchLocked(record, architecture), record.sha256),
+      open: async (record) => this.#open(await this.#fetchLocked(record, architecture), record),
     });
   }
 
@@ -112,13 +112,31 @@ export class FedoraOrigin implements PackageOrigin {
         return {
           url,
           suite: source.id,
-          date: new Date(repomd.timestamp * 1000).toISOString().slice(0, 10),
+          date: dayOf(repomd.timestamp),
           architectures: [architecture],
           keyring: `vouched for by ${trust}`,
           configuredAt: source.configuredAt,
         };
       }),
     );
+  }
+
+  /** For another installer than this program: where the repositories are, and the keys that count, armoured. */
+  async installation(architecture: Architecture): Promise<Installation> {
+    const sources = await this.#sourcesFor(architecture);
+    const repositories = await Promise.all(
+      sources.map(async (source) => ({ id: source.id, urls: (await this.#top(source)).mirrors })),
+    );
+    const { pinned, keys } = await this.#packageKeys();
+    // A key ID of version 4 is the end of its fingerprint, one of version 6 the beginning (RFC 9580, 5.5.4).
+    const ids = pinned.map((fingerprint) =>
+      fingerprint.length === 40 ? fingerprint.slice(-16) : fingerprint.slice(0, 16),
+    );
+    const found = (await Promise.all(ids.map((id) => keys(id)))).flat();
+    const armoured = found
+      .filter((key) => pinned.includes(key.getFingerprint().toUpperCase()))
+      .map((key) => key.armor());
+    return { repositories, keys: [...new Set(armoured)].join('\n') };
   }
 
   async close(): Promise<void> {
@@ -140,8 +158,7 @@ export class FedoraOrigin implements PackageOrigin {
     // Where one repository cannot be had, another may still have the package.
     const tops = await Promise.allSettled([...own, ...others].map((source) => this.#top(source)));
     const mirrors = tops.flatMap((top) => (top.status === 'fulfilled' ? top.value.mirrors : []));
-    const [failure] = tops.flatMap((top): unknown[] => (top.status === 'rejected' ? [top.reason] : []));
-    if (mirrors.length === 0 && failure !== undefined) throw failure;
+    if (mirrors.length === 0) await Promise.all([...own, ...others].map((source) => this.#top(source)));
     const fetcher = await this.#connect();
     const urls = [...new Set(mirrors.map((mirror) => locate(mirror, record.path)))];
     return fetcher.blob(urls, { sha256, size, label: `${name} ${version}` });
@@ -157,26 +174,41 @@ export class FedoraOrigin implements PackageOrigin {
       { checksum, size, label: `${name} ${version}` },
       { fetcher: await this.#connect(), cache, log },
     );
-    const contents = await this.#open(path, sha256);
     const known = {
       name,
       version,
       architecture,
       suite: repository.source.id,
-      path: record.path,
+      path: plainPath(record.path),
       size,
       sha256,
     };
+    const contents = await this.#open(path, known);
     checkIdentity(contents, known);
     return { contents, record: known };
   }
 
-  #open(path: string, sha256: string): Promise<PackageContents> {
-    const opened =
-      this.#opened.get(sha256) ??
-      (async () => this.#options.openPackage(path, sha256, await this.#packageKeys()))();
-    this.#opened.set(sha256, opened);
+  #open(path: string, record: PackageRecord): Promise<PackageContents> {
+    const opened = this.#opened.get(record.sha256) ?? this.#openFile(path, record);
+    this.#opened.set(record.sha256, opened);
     return opened;
+  }
+
+  async #openFile(path: string, { name, version, sha256 }: PackageRecord): Promise<PackageContents> {
+    const keys = await this.#packageKeys();
+    try {
+      return await this.#options.openPackage(path, sha256, keys);
+    } catch (error) {
+      if (!(error instanceof ToolError)) throw error;
+      // The name of a file in the cache says nothing to who reads it.
+      const { hint, exitCode, details } = error;
+      throw new ToolError(error.message.replaceAll(path, `package ${name} ${version}`), {
+        cause: error,
+        exitCode,
+        details,
+        ...(hint === undefined ? {} : { hint }),
+      });
+    }
   }
 
   #packageKeys(): Promise<PackageKeys> {
@@ -237,8 +269,8 @@ export class FedoraOrigin implements PackageOrigin {
     const files: string[] = [];
     const blocks: string[] = [];
     for (const place of gpgKeys) {
-      if (place.startsWith('/')) files.push(place);
-      else if (/^file:\/\/\//i.test(place)) files.push(fileURLToPath(place));
+      const file = keyFile(place);
+      if (file !== undefined) files.push(file);
       else if (/^https:\/\//i.test(place)) {
         const bytes = await (await this.#connect()).document(place, largestKeyFile);
         if (bytes !== undefined) blocks.push(bytes.toString('latin1'));
@@ -260,6 +292,15 @@ export class FedoraOrigin implements PackageOrigin {
 
 /** Bytes. */
 const largestKeyFile = 1024 ** 2;
+
+export interface Installation {
+  readonly repositories: readonly {
+    readonly id: string;
+    /** Base URLs of its mirrors, in the order in which they are to be tried. */
+    readonly urls: readonly string[];
+  }[];
+  readonly keys: string;
+}
 
 interface ArchiveOptions {
   readonly release: string;
@@ -350,6 +391,17 @@ class FedoraArchive implements PackageArchive {
 /** As rpm writes it: no epoch is the epoch 0, and repositories do not tell them apart. */
 function versionOf({ epoch, version, release }: FoundPackage['record']): string {
   return `${epoch === 0 ? '' : `${epoch}:`}${version}-${release}`;
+}
+
+/** A day such as `2026-11-20`. @param seconds whatever a repository says, even what no calendar has */
+function dayOf(seconds: number): string {
+  const time = new Date(seconds * 1000);
+  return Number.isNaN(time.getTime()) ? 'a day that is none' : time.toISOString().slice(0, 10);
+}
+
+/** The spelling of a location that a lock file can have; it leads to the same URL. */
+function plainPath(path: string): string {
+  return path.replace(/[ ?#\u0080-\u009f]/g, encodeURIComponent);
 }
 
 /** Like Promise.all, but what was opened beside a failure is closed. */

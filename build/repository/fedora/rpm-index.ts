@@ -183,9 +183,12 @@ export function openRpmIndex(path: string, where: string): RpmIndex {
   try {
     const { places, offsets, keys } = attempt(() => readTables(file));
     const record = (number: number): RpmRecord => {
-      const start = offsets.readUIntLE(number * offsetBytes, offsetBytes);
-      const end = offsets.readUIntLE((number + 1) * offsetBytes, offsetBytes);
-      return readRecord(attempt(() => readRange(file, start, end, longestRecord)).toString('utf8'), where);
+      const line = attempt(() => {
+        const start = offsets.readUIntLE(number * offsetBytes, offsetBytes);
+        const end = offsets.readUIntLE((number + 1) * offsetBytes, offsetBytes);
+        return readRange(file, start, end, longestRecord);
+      });
+      return readRecord(line.toString('utf8'), where);
     };
     return {
       packages: places.packages,

@@ -77,7 +77,8 @@ function metalinkSources(url: string, choice: SourceChoice, configuredAt: string
 
 /**
  * A mirror is one of three things: a list of mirrors (`.../metalink`), one repository (it has repodata/), or the top of
- * a tree that is laid out like Fedora's. Several of the same kind are mirrors of the same.
+ * a tree that is laid out like Fedora's. Several trees are mirrors of the same; several of the others complete each
+ * other.
  */
 async function mirrorSources(choice: SourceChoice): Promise<readonly RpmSource[]> {
   const lists: RpmSource[] = [];
@@ -87,7 +88,9 @@ async function mirrorSources(choice: SourceChoice): Promise<readonly RpmSource[]
     const mirror = written
       .replaceAll('$releasever', choice.release)
       .replaceAll('$basearch', baseArchitecture(choice.architecture));
-    if (/\/metalink\/$/.test(mirror)) lists.push(...metalinkSources(mirror.slice(0, -1), choice, '--mirror'));
+    // What it is asked for follows from the release and the architecture.
+    const list = /^([^?]*\/metalink)(?:\?.*)?\/?$/.exec(mirror)?.[1];
+    if (list !== undefined) lists.push(...metalinkSources(list, choice, '--mirror'));
     else if (await isRepository(mirror, choice)) single.push(mirror);
     else trees.push(mirror);
   }
@@ -126,6 +129,22 @@ async function isRepository(
   log.debug(`${shownUrl(mirror)} is taken for a ${kind}`);
   await cache.writeRecord(mirrorRecords, shownUrl(mirror), JSON.stringify(kind));
   return document !== undefined;
+}
+
+/**
+ * A release as the definition's schema lets it be: it becomes a part of URLs.
+ *
+ * @param where it was named
+ * @throws ToolError with exit code 2
+ */
+export function checkedRelease(release: string, where: string): string {
+  if (/^(?:rawhide|[1-9][0-9]{0,3}(?:[.-][a-z0-9]+)*)$/.test(release)) return release;
+  throw cannot(
+    'choose',
+    `the Fedora release ${JSON.stringify(release)} of ${where}`,
+    'it is neither a number nor rawhide',
+    { hint: 'name one with --suite, such as --suite 45', exitCode: 2 },
+  );
 }
 
 /** @throws ToolError with exit code 2: no release was named, and the host is no Fedora */

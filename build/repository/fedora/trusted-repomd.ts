@@ -165,7 +165,7 @@ async function attempt(
   { log, signal }: RepomdContext,
   work: () => Promise<Found>,
 ): Promise<Found | ToolError> {
-  if (before !== undefined) log.warn(`${before.message}; trying ${shownUrl(mirror)}`);
+  if (before !== undefined) log.info(`${before.message}; trying ${shownUrl(mirror)}`);
   try {
     return await work();
   } catch (error) {
@@ -293,14 +293,14 @@ function isSafe(address: string): boolean {
 
 function warnOfPlainHttp(
   { versions, isSafe: isSafeList }: Places,
-  { mirror, url }: Found,
+  { mirror }: Found,
   source: RpmSource,
   { keyring, log }: RepomdContext,
 ): void {
   if (keyring !== undefined) return;
   if (versions === undefined ? isSafe(mirror) && isSafeList : isSafeList) return;
   log.warn(
-    `${source.configuredAt}: nothing proves that ${url} is right, which came over plain http; the signatures of the packages are still checked`,
+    `${source.configuredAt}: ${new URL(mirror).host} is asked over plain http, so nothing proves that its list of packages is the right one; the signatures of the packages are still checked`,
   );
 }
 

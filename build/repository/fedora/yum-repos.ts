@@ -194,7 +194,13 @@ async function readVariables({
 function substitute(text: string, variables: ReadonlyMap<string, string>): string {
   return text.replace(
     /\$(?:([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)(?::([-+])([^{}]*))?\})/g,
-    (written: string, plain: string | undefined, braced: string | undefined, mark?: string, word: string = '') => {
+    (
+      written: string,
+      plain: string | undefined,
+      braced: string | undefined,
+      mark?: string,
+      word: string = '',
+    ) => {
       const value = variables.get((plain ?? braced ?? '').toLowerCase());
       if (mark === '-') return value === undefined || value === '' ? word : value;
       if (mark === '+') return value === undefined || value === '' ? '' : word;

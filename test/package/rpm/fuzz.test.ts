@@ -70,12 +70,12 @@ describe.skipIf(!requireTools('rpmbuild', 'rpmsign', 'gpg', 'gpgconf'))('damaged
       const bytes = readFileSync(opening.build({ files, payload, sign }));
       const whole = await summary(await opening.bytes(bytes, policy));
       // Every byte that says something of the structure, and a choice of the others.
-      for (let at = 0; at < bytes.length; at += at < 700 ? 7 : 23) {
+      for (let at = 0; at < bytes.length; at += at < 700 ? 9 : 37) {
         const changed = Buffer.from(bytes);
         changed.writeUInt8(changed.readUInt8(at) ^ (1 << (at % 8)), at);
         await survives(changed, policy, whole);
       }
-      for (let length = 0; length < bytes.length; length += 97) {
+      for (let length = 0; length < bytes.length; length += 193) {
         await survives(bytes.subarray(0, length), policy, whole);
       }
     },
