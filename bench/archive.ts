@@ -11,6 +11,27 @@ export interface ArchiveContent {
 
 /** Counts with tar(1): what a reader of the archive finds, not what its writer says. */
 export async function contentOfTar(path: string, cwd: string): Promise<ArchiveContent> {
+  const lines = await listTar(path, cwd);
+  const sizes = lines.flatMap((line) => (line.startsWith('-') ? [Number(line.split(/\s+/)[2])] : []));
+  return {
+    entries: lines.length,
+    files: sizes.length,
+    fileBytes: sizes.reduce((sum, size) => sum + size, 0),
+  };
+}
+
+/** The shared libraries in an archive, sorted: path and bytes of each. Links to them do not count. */
+export async function librariesOfTar(path: string, cwd: string): Promise<readonly string[]> {
+  const lines = await listTar(path, cwd);
+  return lines
+    .flatMap((line) => {
+      const [mode = '', , size = '', , , name = ''] = line.split(/\s+/);
+      return mode.startsWith('-') && /\.so(?:\.|$)/.test(name) ? [`${name} ${size}`] : [];
+    })
+    .sort();
+}
+
+async function listTar(path: string, cwd: string): Promise<readonly string[]> {
   const { stdout } = await measure(
     {
       argv: ['tar', '--list', '--verbose', '--numeric-owner', `--file=${path}`],
@@ -19,11 +40,5 @@ export async function contentOfTar(path: string, cwd: string): Promise<ArchiveCo
     },
     undefined,
   );
-  const lines = stdout.split('\n').filter((line) => line !== '');
-  const sizes = lines.flatMap((line) => (line.startsWith('-') ? [Number(line.split(/\s+/)[2])] : []));
-  return {
-    entries: lines.length,
-    files: sizes.length,
-    fileBytes: sizes.reduce((sum, size) => sum + size, 0),
-  };
+  return stdout.split('\n').filter((line) => line !== '');
 }

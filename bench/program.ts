@@ -11,9 +11,15 @@ const program = fileURLToPath(new URL('../dist/cli.js', import.meta.url));
 /** The image that is measured: the definition that comes with the program. */
 export const definition = 'dhcpd';
 
+/** The options of the program that say where packages come from. */
+export type Source = readonly string[];
+
 /** The command of one build. Its lock file, cache and results are all in `cwd`. */
-export function buildCommand(cwd: string, architectures: readonly string[]): Command {
-  return commandOf(cwd, ['build', definition, '--quiet', '--json', '--arch', architectures.join(',')]);
+export function buildCommand(cwd: string, architectures: readonly string[], source: Source): Command {
+  return commandOf(cwd, [
+    ...['build', definition, '--quiet', '--json', '--arch', architectures.join(',')],
+    ...source,
+  ]);
 }
 
 function commandOf(cwd: string, parameters: readonly string[]): Command {
@@ -25,8 +31,13 @@ function commandOf(cwd: string, parameters: readonly string[]): Command {
 }
 
 /** The same with a layer that the cache does not hold, because its files are dated otherwise. */
-export function otherLayerCommand(cwd: string, architectures: readonly string[], epoch: number): Command {
-  const { environment, ...command } = buildCommand(cwd, architectures);
+export function otherLayerCommand(
+  cwd: string,
+  architectures: readonly string[],
+  source: Source,
+  epoch: number,
+): Command {
+  const { environment, ...command } = buildCommand(cwd, architectures, source);
   return { ...command, environment: { ...environment, SOURCE_DATE_EPOCH: String(epoch) } };
 }
 
@@ -38,12 +49,12 @@ interface PlanDocument {
       readonly path: string;
       readonly kind: string;
       readonly size: number;
-      readonly origin: string | null;
+      readonly package: object | null;
     }[];
   }[];
 }
 
-/** What the image of one architecture is made of. */
+/** What the image of one architecture is made of, from Debian. */
 export interface Closure {
   /** Copies of the package files. */
   readonly packages: readonly string[];
@@ -54,9 +65,12 @@ export interface Closure {
 }
 
 /** Reads the plan of a directory that has been built in, and copies its package files out of the cache. */
-export async function closureOf(cwd: string, architecture: string): Promise<Closure> {
+export async function closureOf(cwd: string, architecture: string, source: Source): Promise<Closure> {
   const { stdout } = await measure(
-    commandOf(cwd, ['plan', definition, '--json', '--locked', '--offline', '--arch', architecture]),
+    commandOf(cwd, [
+      ...['plan', definition, '--json', '--locked', '--offline', '--arch', architecture],
+      ...source,
+    ]),
     undefined,
   );
   const [image] = (JSON.parse(stdout) as PlanDocument).images;
@@ -69,7 +83,7 @@ export async function closureOf(cwd: string, architecture: string): Promise<Clos
     await copyFile(join(cwd, blob), copy);
     packages.push(copy);
   }
-  const brought = image.entries.filter(({ origin }) => origin !== null);
+  const brought = image.entries.filter((entry) => entry.package !== null);
   return {
     packages,
     paths: brought.map(({ path }) => path.replace(/^\/+/, '')),
@@ -99,12 +113,8 @@ export interface ImageSize {
 
 /** @param stdout of a build of one architecture */
 export async function imageSize(stdout: string, cwd: string): Promise<ImageSize> {
-  const { layout, archive, manifests } = JSON.parse(stdout) as BuildDocument;
-  const [manifest] = manifests;
-  if (manifest === undefined) throw new Error('the image has no manifest');
-  const blobs = join(layout, 'blobs/sha256');
+  const { archive, blobs, layer } = builtFiles(stdout);
   const sizes = await Promise.all((await readdir(blobs)).map(async (name) => sizeOf(join(blobs, name))));
-  const layer = join(blobs, manifest.layerDigest.replace('sha256:', ''));
   return {
     image: sizes.reduce((sum, size) => sum + size, 0),
     archive: await sizeOf(archive),
@@ -112,6 +122,24 @@ export async function imageSize(stdout: string, cwd: string): Promise<ImageSize>
     tar: await unpackedSize(layer),
     ...(await contentOfTar(layer, cwd)),
   };
+}
+
+/**
+ * The paths of what a build has made.
+ *
+ * @param stdout of a build of one architecture
+ */
+export function builtFiles(stdout: string): {
+  readonly archive: string;
+  /** Directory. */
+  readonly blobs: string;
+  readonly layer: string;
+} {
+  const { layout, archive, manifests } = JSON.parse(stdout) as BuildDocument;
+  const [manifest] = manifests;
+  if (manifest === undefined) throw new Error('the image has no manifest');
+  const blobs = join(layout, 'blobs/sha256');
+  return { archive, blobs, layer: join(blobs, manifest.layerDigest.replace('sha256:', '')) };
 }
 
 async function sizeOf(path: string): Promise<number> {

@@ -19,13 +19,15 @@ export interface SeriesSummary {
   readonly memory: number | null;
 }
 
-/** A measured value and the most that it may be. */
+/** A measured value and what is asked of it. */
 export interface Target {
   readonly about: string;
   /** Null when it could not be measured. */
   readonly value: number | null;
   /** Null when nothing is asked of it. */
   readonly limit: number | null;
+  /** Whether the limit is the least that the value may be; otherwise it is the most. */
+  readonly atLeast?: boolean;
   readonly unit: 's' | 'x' | 'MB';
 }
 
@@ -54,8 +56,20 @@ function median(sorted: readonly number[]): number {
   return (lower + upper) / 2;
 }
 
-export function isMet({ value, limit }: Target): boolean | null {
-  return value === null || limit === null ? null : value <= limit;
+export function isMet({ value, limit, atLeast = false }: Target): boolean | null {
+  if (value === null || limit === null) return null;
+  return atLeast ? value >= limit : value <= limit;
+}
+
+/** Of the medians. @returns null when one of them was not measured */
+export function ratio(of: SeriesSummary | undefined, to: SeriesSummary | undefined): number | null {
+  return of === undefined || to === undefined ? null : of.median / to.median;
+}
+
+/** The largest memory of all rows, bytes. @returns null when it was not measured */
+export function largest(rows: readonly (SeriesSummary | undefined)[]): number | null {
+  const values = rows.flatMap((row) => row?.memory ?? []);
+  return values.length === 0 ? null : Math.max(...values);
 }
 
 export function textOfSeries(rows: readonly SeriesSummary[]): string {
@@ -79,7 +93,9 @@ export function textOfTargets(targets: readonly Target[]): string {
     targets.map((target) => [
       target.about,
       target.value === null ? 'not measured' : shown(target.value, target.unit),
-      target.limit === null ? '-' : `<= ${shown(target.limit, target.unit)}`,
+      target.limit === null
+        ? '-'
+        : `${target.atLeast === true ? '>=' : '<='} ${shown(target.limit, target.unit)}`,
       { true: 'met', false: 'MISSED', null: '' }[`${isMet(target)}`],
     ]),
   );

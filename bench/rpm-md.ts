@@ -1,75 +1,74 @@
 import { createHash } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findProgram, measure, type Command, type Run } from './process.js';
-import { summarize, type SeriesSummary, type Target } from './report.js';
+import { missing, type Measured, type Setting } from './part.js';
+import { measure, type Command } from './process.js';
+import { largest, ratio, type SeriesSummary, type Target } from './report.js';
+import { fixed, interleave } from './rounds.js';
 
 /** Fedora's Everything repository of one architecture has about as much. */
 const packages = 60_000;
 /** The most that making an index may take: times of decompressing alone, and bytes. */
 const limits = { ratio: 3, memory: 200e6 } as const;
 
+/** Rounds: one takes some seconds, and the values differ little. */
+const most = 3;
+
 /** How repositories pack their lists today, and how they did. */
 const packings = [
-  { format: 'zst', program: 'zstd', parameters: ['-10', '--quiet', '--keep'], limit: limits.ratio },
-  { format: 'gz', program: 'gzip', parameters: ['-6', '--keep'], limit: null },
+  { format: 'zst', program: 'zstd', parameters: ['-10', '--quiet', '--keep'] },
+  { format: 'gz', program: 'gzip', parameters: ['-6', '--keep'] },
 ] as const;
-
-export interface RpmMdResult {
-  readonly series: readonly SeriesSummary[];
-  readonly targets: readonly Target[];
-  /** What could not be measured, and why. */
-  readonly notes: readonly string[];
-}
 
 /**
  * Measures what the list of packages of a large RPM repository costs: unpacked and nothing else, and made into an index,
  * each in a process of its own.
- *
- * @param directory an existing one; what is put there stays
- * @param time path of GNU time(1)
  */
-export async function measureRpmMd(
-  directory: string,
-  rounds: number,
-  time: string | undefined,
-): Promise<RpmMdResult> {
+export async function measureRpmMd({ directory, rounds, time }: Setting): Promise<Measured> {
   const list = join(directory, 'primary.xml');
   const bytes = await writePrimary(list);
   const size = `${(bytes / 1e6).toFixed(0)} MB`;
   const series: SeriesSummary[] = [];
   const targets: Target[] = [];
   const notes: string[] = [];
-  for (const { format, program, parameters, limit } of packings) {
-    if ((await findProgram(program)) === undefined) {
-      notes.push(`list of packages with ${format} not measured: ${program} is not installed`);
-      continue;
-    }
+  for (const { format, program, parameters } of packings) {
+    const without = await missing(`list of packages with ${format}`, program);
+    notes.push(...without);
+    if (without.length > 0) continue;
     await measure({ argv: [program, ...parameters, list], cwd: directory }, undefined);
     const packed = `${list}.${format}`;
-    const unpacking: Run[] = [];
-    const indexing: Run[] = [];
-    for (let round = 1; round <= rounds; round += 1) {
-      process.stderr.write(`${round}/${rounds} list of packages, ${format}\n`);
-      unpacking.push(await measure(unpackCommand(packed, format, directory), time));
-      indexing.push(await measure(indexCommand(packed, format, directory), time));
-    }
-    const unpacked = summarize({ name: `${size} of packages, ${format}: unpacked`, runs: unpacking });
-    const indexed = summarize({ name: `${size} of packages, ${format}: indexed`, runs: indexing });
-    series.push(unpacked, indexed);
+    const rows = await interleave(rounds, time, [
+      {
+        name: `${size} of packages, ${format}: unpacked`,
+        rounds: most,
+        prepare: () => fixed(unpackCommand(packed, format, directory)),
+      },
+      {
+        name: `${size} of packages, ${format}: indexed`,
+        rounds: most,
+        prepare: () => fixed(indexCommand(packed, format, directory)),
+      },
+    ]);
+    series.push(...rows);
+    const [unpacked, indexed] = rows;
     targets.push(
       {
         about: `packages, ${format}: indexed / unpacked`,
-        value: indexed.median / unpacked.median,
-        limit,
+        value: ratio(indexed, unpacked),
+        limit: limits.ratio,
         unit: 'x',
       },
-      { about: `packages, ${format}: peak memory`, value: indexed.memory, limit: limits.memory, unit: 'MB' },
+      {
+        about: `packages, ${format}: peak memory`,
+        value: largest([indexed]),
+        limit: limits.memory,
+        unit: 'MB',
+      },
     );
     await rm(packed);
   }
   await rm(list);
-  return { series, targets, notes };
+  return { series, targets, more: undefined, notes };
 }
 
 const moduleUrl = (path: string): string => new URL(`../dist/${path}`, import.meta.url).href;

@@ -26,6 +26,13 @@ const usage = `npm run host:fedora -- [--output DIR] [--arch x86_64,aarch64] [--
 const idleTime = 7 * 24 * 60 * 60 * 1000;
 
 $.verbose = false;
+// Bash takes the socket that Node gives it as standard input for a remote login and reads .bashrc, which may be slow
+// or print something, unless another shell has started it (bash(1), INVOCATION).
+process.env['SHLVL'] = '1';
+
+// What is to be undone is undone when the process exits.
+const interrupt = (): never => process.exit(130);
+process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
 
 try {
   await main();
@@ -72,6 +79,7 @@ async function serve(root: string, { architectures }: StandInRequest): Promise<v
     for (const name of repositoryNames) process.stdout.write(`${server.metalinkUrl(name, architecture)}\n`);
   }
   say('serving until interrupted');
+  process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
   await server.close();
 }

@@ -108,9 +108,13 @@ export async function pushImage(
 
 /** Upon a base, buildah notes in its own entry which that was. */
 function withoutComments(history: unknown): unknown {
-  return Array.isArray(history)
-    ? history.map((entry: unknown) => ({ ...(entry as object), comment: undefined }))
-    : history;
+  if (!Array.isArray(history)) return history;
+  return history.map((entry: unknown) =>
+    namesOf(entry)
+      .filter((name) => name !== 'comment')
+      .map((name) => [name, memberOf(entry, name)])
+      .sort(),
+  );
 }
 
 function compressionArguments(compression: Compression): readonly string[] {

@@ -27,7 +27,7 @@ import {
   type BaseSources,
   type InstalledPackage,
 } from './on-base/package-manager.js';
-import { tidy } from './on-base/tidy.js';
+import { directoriesOf, tidy } from './on-base/tidy.js';
 
 /** One architecture of an image upon a base image, whose own package manager installs the service. */
 export interface OnBaseInput {
@@ -152,6 +152,7 @@ async function makeImage(
     const container = new Container(storage, name, input.epoch ?? base.created);
     const manager = await findPackageManager(container, wanted.reference);
     const before = await installedPackages(container);
+    const directories = await directoriesOf(container);
     log.info(`installing ${input.package} for ${architecture} with ${posix.basename(manager)}`);
     await bringPackage(container, manager, input, work);
     const { version, built, programs } = await packageFacts(container, input.package);
@@ -159,7 +160,7 @@ async function makeImage(
     await giveAccount(container, definition.user, work);
     await makeDirectories(container, input);
     const after = await installedPackages(container);
-    await tidy(container, manager, [visit]);
+    await tidy(container, manager, directories, [visit]);
 
     const config = imageConfig({
       definition,

@@ -1,57 +1,44 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { parseStanza } from '../repository/debian/deb822.js';
-import { cannotWrite } from '../support/atomic.js';
 import type { Cache } from '../support/cache.js';
-import { cannot, reasonOf } from '../support/errors.js';
+import { cannot } from '../support/errors.js';
 import { readArMembers, type ArMember } from './ar.js';
 import { readAt, readRange } from './bytes.js';
-import {
-  defaultPackageLimits,
-  type FileEntry,
-  type HardlinkEntry,
-  type PackageContents,
-  type PackageLimits,
-} from './contents.js';
+import { defaultPackageLimits, type PackageContents, type PackageLimits } from './contents.js';
 import { decompress, type CompressionFormat } from './decompress.js';
-import { collectEntries, type CollectedEntries } from './entries.js';
+import { collectEntries } from './entries.js';
+import type { OpenOptions } from './open-options.js';
+import { fillSpool, openFile, openSpool, spoolAccess, type Spool } from './spool.js';
 import { readTar } from './tar.js';
 
 /** Kind of the cache records that map a package's sha256 to that of its unpacked data archive. */
 const unpackedRecords = 'deb-data';
-
-/** Where the unpacked data archive is. */
-interface Spool {
-  readonly handle: FileHandle;
-  /** Byte offset of the archive in the file. */
-  readonly offset: number;
-  readonly collected: CollectedEntries;
-}
 
 /**
  * Opens a Debian binary package (deb(5)). Its data archive is unpacked once, into the cache; opening the same package
  * again decompresses nothing. The file's bytes must have been verified to have the hash.
  *
  * @param sha256 of the package file, lower-case hexadecimal
- * @throws ToolError `cannot read FILE: reason` for anything the package should not be
+ * @throws ToolError `cannot read NAME: reason` for anything the package should not be
  */
 export async function openDeb(
   file: string,
   sha256: string,
   cache: Cache,
-  limits: PackageLimits = defaultPackageLimits,
+  { name = file, limits = defaultPackageLimits }: OpenOptions = {},
 ): Promise<PackageContents> {
   const handle = await openFile(file);
   let spool: Spool | undefined;
   try {
-    const members = await readArMembers(handle, file);
-    const { control, data } = await findParts(handle, file, members);
-    const { text, bytes } = await readControl(handle, file, control, limits);
-    const fields = controlFields(text, file);
-    spool = await openSpool(handle, file, data, sha256, cache, {
+    const members = await readArMembers(handle, name);
+    const { control, data } = await findParts(handle, name, members);
+    const { text, bytes } = await readControl(handle, name, control, limits);
+    const fields = controlFields(text, name);
+    spool = await openData(handle, name, data, sha256, cache, {
       ...limits,
       unpackedBytes: Math.max(0, limits.unpackedBytes - bytes),
     });
-    return contentsOf(file, fields, text, members, spool);
+    return contentsOf(fields, text, members, spool);
   } catch (error) {
     await spool?.handle.close();
     throw error;
@@ -70,15 +57,15 @@ interface Part extends ArMember {
  */
 async function findParts(
   handle: FileHandle,
-  file: string,
+  name: string,
   members: readonly ArMember[],
 ): Promise<{ readonly control: Part; readonly data: Part }> {
-  const fail = (reason: string) => cannot('read', file, reason);
+  const fail = (reason: string) => cannot('read', name, reason);
   const [first, ...others] = members;
   if (first?.name !== 'debian-binary')
     throw fail('it is no Debian package: its first member is not debian-binary');
   if (first.size > 1024) throw fail('its debian-binary member is too large');
-  const version = (await readAt(handle, file, first.offset, first.size)).toString('latin1');
+  const version = (await readAt(handle, name, first.offset, first.size)).toString('latin1');
   if (!/^2\.\d+\n/.test(version)) throw fail('its package format is not 2.x');
   const [control, data] = others.filter((member) => !member.name.startsWith('_'));
   const part = (member: ArMember | undefined, stem: string): Part => {
@@ -104,22 +91,22 @@ const formats = new Map<string, CompressionFormat>([
 /** The control file's text, and how many bytes the control archive unpacks to. */
 async function readControl(
   handle: FileHandle,
-  file: string,
+  name: string,
   part: Part,
   limits: PackageLimits,
 ): Promise<{ readonly text: string; readonly bytes: number }> {
-  const name = `${part.name} of ${file}`;
+  const what = `${part.name} of ${name}`;
   const limit = Math.min(limits.controlBytes, limits.unpackedBytes);
   const chunks: Uint8Array[] = [];
-  const packed = readRange(handle, file, part.offset, part.size);
-  for await (const chunk of decompress(packed, part.format, { name, limit })) chunks.push(chunk);
+  const packed = readRange(handle, name, part.offset, part.size);
+  for await (const chunk of decompress(packed, part.format, { name: what, limit })) chunks.push(chunk);
   const archive = Buffer.concat(chunks);
-  const { entries, offsets } = await collectEntries(readTar(inMemory(archive), name), name, limits.entries);
+  const { entries, offsets } = await collectEntries(readTar(inMemory(archive), what), what, limits.entries);
   const entry = entries.find(({ path }) => path === 'control');
-  if (entry?.kind !== 'file') throw cannot('read', name, 'it holds no control file');
+  if (entry?.kind !== 'file') throw cannot('read', what, 'it holds no control file');
   const offset = offsets.get(entry) ?? 0;
   const bytes = archive.subarray(offset, offset + entry.size);
-  return { text: decode(bytes, name), bytes: archive.length };
+  return { text: decode(bytes, what), bytes: archive.length };
 }
 
 function decode(bytes: Buffer, name: string): string {
@@ -137,63 +124,45 @@ const fieldSyntax = new Map([
   ['Architecture', /^[a-z0-9][a-z0-9-]*$/],
 ]);
 
-function controlFields(text: string, file: string): ReadonlyMap<string, string> {
-  const fields = parseStanza(text, `the control file of ${file}`);
-  for (const [name, syntax] of fieldSyntax) {
-    const value = fields.get(name);
-    if (value === undefined) throw cannot('read', file, `its control file has no field ${name}`);
+function controlFields(text: string, name: string): ReadonlyMap<string, string> {
+  const fields = parseStanza(text, `the control file of ${name}`);
+  for (const [field, syntax] of fieldSyntax) {
+    const value = fields.get(field);
+    if (value === undefined) throw cannot('read', name, `its control file has no field ${field}`);
     if (value.length > 255 || !syntax.test(value)) {
-      throw cannot('read', file, `its ${name} ${JSON.stringify(value.slice(0, 80))} is not valid`);
+      throw cannot('read', name, `its ${field} ${JSON.stringify(value.slice(0, 80))} is not valid`);
     }
   }
   return fields;
 }
 
-async function openSpool(
+async function openData(
   deb: FileHandle,
-  file: string,
+  name: string,
   part: Part,
   sha256: string,
   cache: Cache,
   limits: PackageLimits,
 ): Promise<Spool> {
-  const name = `${part.name} of ${file}`;
+  const what = `${part.name} of ${name}`;
   const collect = (chunks: AsyncIterable<Uint8Array>) =>
-    collectEntries(readTar(chunks, name), name, limits.entries);
-  const packed = readRange(deb, file, part.offset, part.size);
-  const options = { name, limit: limits.unpackedBytes };
+    collectEntries(readTar(chunks, what), what, limits.entries);
+  const packed = readRange(deb, name, part.offset, part.size);
+  const options = { name: what, limit: limits.unpackedBytes };
   const unpacked = decompress(packed, part.format, options);
   if (part.format === 'none') {
     return { handle: deb, offset: part.offset, collected: await collect(unpacked) };
   }
 
   const known = await findUnpacked(cache, sha256);
-  if (known !== undefined) {
-    const handle = await openFile(known);
-    try {
-      const { size } = await handle.stat();
-      const spooled = decompress(readRange(handle, known, 0, size), 'none', options);
-      return { handle, offset: 0, collected: await collect(spooled) };
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
-  }
-
-  const temporary = await cache.temporary();
+  if (known !== undefined) return openSpool(known, options, collect);
+  const spool = await fillSpool(unpacked, cache, collect);
   try {
-    const output = await open(temporary.path, 'w+');
-    try {
-      const collected = await collect(copied(unpacked, output, temporary.path));
-      const kept = await temporary.keep();
-      await cache.writeRecord(unpackedRecords, sha256, JSON.stringify({ sha256: kept.sha256 }));
-      return { handle: output, offset: 0, collected };
-    } catch (error) {
-      await output.close();
-      throw error;
-    }
-  } finally {
-    await temporary.discard();
+    await cache.writeRecord(unpackedRecords, sha256, JSON.stringify({ sha256: spool.sha256 }));
+    return spool;
+  } catch (error) {
+    await spool.handle.close();
+    throw error;
   }
 }
 
@@ -206,33 +175,14 @@ async function findUnpacked(cache: Cache, sha256: string): Promise<string | unde
   return typeof record.sha256 === 'string' ? cache.find(record.sha256) : undefined;
 }
 
-/** Passes the chunks on and writes them to the file. */
-async function* copied(
-  chunks: AsyncIterable<Uint8Array>,
-  output: FileHandle,
-  path: string,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of chunks) {
-    try {
-      await output.writeFile(chunk);
-    } catch (error) {
-      throw cannotWrite(path, error);
-    }
-    yield chunk;
-  }
-}
-
 function contentsOf(
-  file: string,
   control: ReadonlyMap<string, string>,
   controlText: string,
   members: readonly ArMember[],
-  { handle, offset, collected: { entries, offsets } }: Spool,
+  spool: Spool,
 ): PackageContents {
   const name = control.get('Package') ?? '';
   const version = control.get('Version') ?? '';
-  const files = new Map([...offsets.keys()].map((entry) => [entry.path, entry]));
-  let closed = false;
   return {
     name,
     version,
@@ -240,30 +190,9 @@ function contentsOf(
     metadata: { format: 'deb', control, controlText },
     // The build's SOURCE_DATE_EPOCH: dpkg-deb gives it to every member of the container.
     built: Math.max(...members.map(({ mtime }) => mtime)),
-    entries,
-    read: async (entry: FileEntry | HardlinkEntry): Promise<Buffer> => {
-      const what = `${entry.path} of ${name} ${version}`;
-      const holder = entry.kind === 'hardlink' ? files.get(entry.target) : entry;
-      const start = holder === undefined ? undefined : offsets.get(holder);
-      if (holder === undefined || start === undefined)
-        throw cannot('read', what, 'it is no file of this package');
-      if (closed) throw cannot('read', what, 'the package has been closed');
-      return readAt(handle, file, offset + start, holder.size);
-    },
-    close: async () => {
-      if (closed) return;
-      closed = true;
-      await handle.close();
-    },
+    entries: spool.collected.entries,
+    ...spoolAccess(spool, `${name} ${version}`),
   };
-}
-
-async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path);
-  } catch (error) {
-    throw cannot('read', path, reasonOf(error), { cause: error });
-  }
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- makes a stream of what is in memory

@@ -3,11 +3,12 @@ import { Readable, pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { ToolError, cannot, reasonOf } from '../support/errors.js';
 import { ByteReader, readRange } from './bytes.js';
+import { decompressLzma } from './lzma.js';
 import { isCheckedBySha256, XzSha256 } from './xz-sha256.js';
 import { decompressZstd } from './zstd.js';
 
 /** Named by the usual endings of file names. */
-export type CompressionFormat = 'none' | 'gz' | 'xz' | 'zst';
+export type CompressionFormat = 'none' | 'gz' | 'xz' | 'lzma' | 'zst';
 
 export interface DecompressOptions {
   /** What the data is called in error messages. */
@@ -20,6 +21,8 @@ const magics: Readonly<Record<CompressionFormat, readonly string[]>> = {
   none: [''],
   gz: ['1f8b'],
   xz: ['fd377a585a00'],
+  // Nothing but plausible numbers, which its reader judges.
+  lzma: [''],
   // A frame, or one of the skippable frames that some compressors put first.
   zst: ['28b52ffd', ...Array.from({ length: 16 }, (_, low) => `5${low.toString(16)}2a4d18`)],
 };
@@ -29,7 +32,8 @@ const xzHeaderBytes = 12;
 /**
  * Decompresses a stream chunk by chunk in flat memory, all members, frames or streams that follow each other.
  * Trailing garbage, damage, truncation and a format other than the stated one are errors. One xz stream is
- * unpacked at a time in the whole process: iterate to the end or leave the loop, do not hold it.
+ * unpacked at a time in the whole process: iterate to the end or leave the loop, do not hold it. Data of the old
+ * format lzma are unpacked whole, and bounded further.
  *
  * @throws ToolError `cannot decompress NAME: reason`
  */
@@ -45,7 +49,7 @@ export async function* decompress(
     if (!magics[format].some((magic) => start.toString('hex').startsWith(magic))) {
       throw cannot('decompress', name, `it is not ${format} data`);
     }
-    for await (const chunk of decoders[format](replay(start, reader))) {
+    for await (const chunk of decoders[format](replay(start, reader), limit)) {
       unpacked += chunk.length;
       if (unpacked > limit) throw cannot('decompress', name, `it unpacks to more than ${limit} bytes`);
       if (chunk.length > 0) yield chunk;
@@ -76,11 +80,12 @@ export async function* decompressFile(
 }
 
 const decoders: Readonly<
-  Record<CompressionFormat, (input: AsyncGenerator<Buffer>) => AsyncIterable<Uint8Array>>
+  Record<CompressionFormat, (input: AsyncGenerator<Buffer>, limit: number) => AsyncIterable<Uint8Array>>
 > = {
   none: (input) => input,
   gz: gunzip,
   xz: unxzAny,
+  lzma: (input, limit) => decompressLzma(new ByteReader(input), limit),
   zst: (input) => decompressZstd(new ByteReader(input)),
 };
 

@@ -1,24 +1,20 @@
+import { evrText } from '../repository/fedora/evr.js';
 import type { Cache } from '../support/cache.js';
 import { cannot } from '../support/errors.js';
 import { readAt } from './bytes.js';
-import {
-  defaultPackageLimits,
-  type FileEntry,
-  type HardlinkEntry,
-  type PackageContents,
-  type PackageLimits,
-  type RpmMetadata,
-} from './contents.js';
+import { defaultPackageLimits, type FileEntry, type PackageContents, type RpmMetadata } from './contents.js';
 import type { CollectedEntries } from './entries.js';
+import type { OpenOptions } from './open-options.js';
 import { readContainer } from './rpm/container.js';
 import { headerFiles } from './rpm/files.js';
 import type { RpmHeader } from './rpm/header.js';
 import { packageOwners, type Owners } from './rpm/owners.js';
 import { ghostLinks } from './rpm/payload.js';
 import type { SignaturePolicy } from './rpm/signature.js';
-import { findVerified, openFile, openSpool, rememberVerified, type Spool } from './rpm/spool.js';
+import { findVerified, openPayload, rememberVerified, type PayloadSpool } from './rpm/spool.js';
 import { tags } from './rpm/tags.js';
 import { payloadDigests, verifyPackage } from './rpm/verify.js';
+import { openFile, spoolAccess, type Spool } from './spool.js';
 
 /**
  * Opens a binary RPM package, of the formats 4 and 6. Its payload is verified, and unpacked once, into the cache;
@@ -27,7 +23,7 @@ import { payloadDigests, verifyPackage } from './rpm/verify.js';
  *
  * @param sha256 of the package file, lower-case hexadecimal
  * @param policy whose signature it must have
- * @throws ToolError `cannot read FILE: reason` for anything the package should not be, `cannot trust FILE: reason`
+ * @throws ToolError `cannot read NAME: reason` for anything the package should not be, `cannot trust NAME: reason`
  * for a wrong digest, and for a signature that is missing, wrong, or of another key
  */
 export async function openRpm(
@@ -35,32 +31,38 @@ export async function openRpm(
   sha256: string,
   cache: Cache,
   policy: SignaturePolicy,
-  limits: PackageLimits = defaultPackageLimits,
+  { name = file, limits = defaultPackageLimits }: OpenOptions = {},
 ): Promise<PackageContents> {
   const rpm = await openFile(file);
-  let spool: Spool | undefined;
+  let spool: PayloadSpool | undefined;
   try {
-    const container = await readContainer(rpm, file, limits.controlBytes);
+    const container = await readContainer(rpm, name, limits.controlBytes);
     const { header } = container;
-    const digests = payloadDigests(header, file);
+    const digests = payloadDigests(header, name);
     const known = await findVerified(cache, sha256);
     const isTrusted =
       known !== undefined &&
       (policy === 'unsigned' || (known.signer !== undefined && policy.pinned.includes(known.signer)));
-    const signer = isTrusted ? known.signer : await verifyPackage(rpm, file, container, digests, policy);
-    const identity = identityOf(header, file);
-    const files = headerFiles(header, file, limits.entries);
-    spool = await openSpool({ rpm, file, container, digests, files, cache, limits }, known?.payload);
+    const signer = isTrusted ? known.signer : await verifyPackage(rpm, name, container, digests, policy);
+    const identity = identityOf(header, name);
+    const files = headerFiles(header, name, limits.entries);
+    spool = await openPayload({ rpm, name, container, digests, files, cache, limits }, known?.payload);
     if (!isTrusted || known.payload !== spool.payload) {
       await rememberVerified(cache, sha256, { payload: spool.payload, signer });
     }
-    const owners = packageOwners(await sysusersTexts(spool, file), header);
+    const owners = packageOwners(await sysusersTexts(spool, name), header);
     const metadata: RpmMetadata = {
       ...identity.metadata,
       signer: policy === 'unsigned' ? undefined : signer,
-      ghostLinks: ghostLinks(files).map((entry) => owned(entry, owners)),
+      ghostLinks: ghostLinks(files).map((entry) => withNumbers(entry, owners)),
     };
-    return contentsOf(file, { ...identity, metadata }, spool, withOwners(spool.collected, owners));
+    const owned = { ...spool, collected: withOwners(spool.collected, owners) };
+    return {
+      ...identity,
+      metadata,
+      entries: owned.collected.entries,
+      ...spoolAccess(owned, `${identity.name} ${identity.version}`),
+    };
   } catch (error) {
     await spool?.handle.close();
     throw error;
@@ -78,8 +80,8 @@ const nameSyntax = /^[A-Za-z0-9_][A-Za-z0-9+._-]*$/;
 const versionSyntax = /^[A-Za-z0-9+._~^]+$/;
 const architectureSyntax = /^[a-z0-9_]+$/;
 
-function identityOf(header: RpmHeader, file: string): Identity {
-  const fail = (reason: string) => cannot('read', file, reason);
+function identityOf(header: RpmHeader, name: string): Identity {
+  const fail = (reason: string) => cannot('read', name, reason);
   if (header.has(tags.sourcePackage)) throw fail('it is a source package');
   const required = (tag: number, what: string, syntax: RegExp): string => {
     const value = header.text(tag);
@@ -96,7 +98,8 @@ function identityOf(header: RpmHeader, file: string): Identity {
   if (built === undefined) throw fail('its header has no build time');
   return {
     name: required(tags.name, 'name', nameSyntax),
-    version: `${epoch === undefined ? '' : `${epoch}:`}${version}-${release}`,
+    // Repositories do not tell an epoch of 0 from none.
+    version: evrText({ epoch: epoch ?? 0, version, release }),
     architecture: required(tags.architecture, 'architecture', architectureSyntax),
     built,
     metadata: {
@@ -119,13 +122,13 @@ const sysusersFile = /^usr\/lib\/sysusers\.d\/[^/]+\.conf$/;
 const maxSysusersBytes = 64 * 1024;
 
 /** The sysusers.d files of a payload, in the order of their names. */
-async function sysusersTexts({ handle, offset, collected }: Spool, file: string): Promise<readonly string[]> {
+async function sysusersTexts({ handle, offset, collected }: Spool, name: string): Promise<readonly string[]> {
   const found = [...collected.offsets]
     .filter(([{ path, size }]) => sysusersFile.test(path) && size <= maxSysusersBytes)
     .sort(([a], [b]) => (a.path < b.path ? -1 : 1));
   const texts: string[] = [];
   for (const [{ size }, start] of found) {
-    texts.push((await readAt(handle, file, offset + start, size)).toString());
+    texts.push((await readAt(handle, name, offset + start, size)).toString());
   }
   return texts;
 }
@@ -133,7 +136,7 @@ async function sysusersTexts({ handle, offset, collected }: Spool, file: string)
 function withOwners({ entries, offsets }: CollectedEntries, owners: Owners): CollectedEntries {
   const moved = new Map<FileEntry, number>();
   const numbered = entries.map((entry) => {
-    const result = owned(entry, owners);
+    const result = withNumbers(entry, owners);
     const start = entry.kind === 'file' ? offsets.get(entry) : undefined;
     if (result.kind === 'file' && start !== undefined) moved.set(result, start);
     return result;
@@ -141,37 +144,9 @@ function withOwners({ entries, offsets }: CollectedEntries, owners: Owners): Col
   return { entries: numbered, offsets: moved };
 }
 
-function owned<Entry extends { readonly userName: string; readonly groupName: string }>(
+function withNumbers<Entry extends { readonly userName: string; readonly groupName: string }>(
   entry: Entry,
   owners: Owners,
 ): Entry {
   return { ...entry, uid: owners.user(entry.userName), gid: owners.group(entry.groupName) };
-}
-
-function contentsOf(
-  file: string,
-  identity: Identity,
-  { handle, offset }: Spool,
-  { entries, offsets }: CollectedEntries,
-): PackageContents {
-  const files = new Map([...offsets.keys()].map((entry) => [entry.path, entry]));
-  let closed = false;
-  return {
-    ...identity,
-    entries,
-    read: async (entry: FileEntry | HardlinkEntry): Promise<Buffer> => {
-      const what = `${entry.path} of ${identity.name} ${identity.version}`;
-      const holder = entry.kind === 'hardlink' ? files.get(entry.target) : entry;
-      const start = holder === undefined ? undefined : offsets.get(holder);
-      if (holder === undefined || start === undefined)
-        throw cannot('read', what, 'it is no file of this package');
-      if (closed) throw cannot('read', what, 'the package has been closed');
-      return readAt(handle, file, offset + start, holder.size);
-    },
-    close: async () => {
-      if (closed) return;
-      closed = true;
-      await handle.close();
-    },
-  };
 }

@@ -1,52 +1,8 @@
+import { capabilities } from '../package/capabilities.js';
 import { cannot } from '../support/errors.js';
 
-/** capabilities(7), in the order of their numbers in linux/capability.h. */
-const names = [
-  'CHOWN',
-  'DAC_OVERRIDE',
-  'DAC_READ_SEARCH',
-  'FOWNER',
-  'FSETID',
-  'KILL',
-  'SETGID',
-  'SETUID',
-  'SETPCAP',
-  'LINUX_IMMUTABLE',
-  'NET_BIND_SERVICE',
-  'NET_BROADCAST',
-  'NET_ADMIN',
-  'NET_RAW',
-  'IPC_LOCK',
-  'IPC_OWNER',
-  'SYS_MODULE',
-  'SYS_RAWIO',
-  'SYS_CHROOT',
-  'SYS_PTRACE',
-  'SYS_PACCT',
-  'SYS_ADMIN',
-  'SYS_BOOT',
-  'SYS_NICE',
-  'SYS_RESOURCE',
-  'SYS_TIME',
-  'SYS_TTY_CONFIG',
-  'MKNOD',
-  'LEASE',
-  'AUDIT_WRITE',
-  'AUDIT_CONTROL',
-  'SETFCAP',
-  'MAC_OVERRIDE',
-  'MAC_ADMIN',
-  'SYSLOG',
-  'WAKE_ALARM',
-  'BLOCK_SUSPEND',
-  'AUDIT_READ',
-  'PERFMON',
-  'BPF',
-  'CHECKPOINT_RESTORE',
-] as const;
-
 /**
- * Names, without CAP_, of the permitted and inheritable capabilities in a security.capability attribute:
+ * Names, in capitals without CAP_, of the permitted and inheritable capabilities in a security.capability attribute:
  * `struct vfs_cap_data` of linux/capability.h, revisions 1 to 3, little-endian.
  *
  * @param file names the file in the error
@@ -68,8 +24,12 @@ export function capabilityNames(value: Buffer, file: string): readonly string[] 
   for (let word = 0; word < (revision === 1 ? 1 : 2); word += 1) {
     const bits = value.readUInt32LE(4 + word * 8) | value.readUInt32LE(8 + word * 8);
     for (let bit = 0; bit < 32; bit += 1) {
-      if ((bits & (1 << bit)) !== 0) found.push(names[word * 32 + bit] ?? `number ${word * 32 + bit}`);
+      if ((bits & (1 << bit)) !== 0) found.push(nameOf(word * 32 + bit));
     }
   }
   return found;
+}
+
+function nameOf(number: number): string {
+  return capabilities[number]?.toUpperCase() ?? `number ${number}`;
 }

@@ -82,19 +82,11 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
     rewriteServer(directory, change);
     return directory;
   };
-  /** Fields of a package of one library and of a file that others may have too. */
-  const withFile = (soname: string, text: string): Pick<Spec, 'files'> => ({
-    files: {
-      [`usr/lib64/${soname}`]: { content: library(made, soname), mode: 0o755 },
-      'usr/share/shared': text,
-    },
-  });
-
   describe('a package', () => {
     const named = /^cannot trust (?:\S+ )?tiny-server\S* 1\.0-1: /;
 
     it('without a signature', async () => {
-      const line = await refused(withServer({ sign: undefined }));
+      const line = await refused(withServer({ signer: 'nobody' }));
       expect(line).toMatch(named);
       expect(line).toContain(': it is not signed; ');
     });
@@ -133,7 +125,7 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
 
     it('signed by a stranger', async () => {
       const stranger = workshop.makeKey();
-      const line = await refused(withServer({ sign: stranger }));
+      const line = await refused(withServer({ signer: stranger }));
       expect(line).toMatch(named);
       expect(line).toContain(
         `: it is signed by key ${stranger.fingerprint.slice(-16)}, which is not at hand; `,
@@ -143,10 +135,10 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       const both = workshop.keyFile(workshop.key, stranger);
       await place.ok([
         ...['build', 'tiny.yaml', ...fast, '--keyring', both],
-        ...['--mirror', urlOf(withServer({ sign: stranger }))],
+        ...['--mirror', urlOf(withServer({ signer: stranger }))],
       ]);
       // And what has been taken once for one is not taken for another.
-      expect(await refused(withServer({ sign: stranger }), '--locked')).toMatch(named);
+      expect(await refused(withServer({ signer: stranger }), '--locked')).toMatch(named);
     });
 
     it('cut off, under an index that is right about what is left', async () => {
@@ -228,11 +220,6 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       await built(directory);
       rmSync(place.cache, { recursive: true });
       await built(directory, '--locked');
-    });
-
-    it('whose epoch 0 is written down', async () => {
-      await built(withServer({ epoch: 0 }));
-      await built(withServer({ epoch: 0 }), '--locked');
     });
 
     it('without anything that is asked for', async () => {
@@ -323,19 +310,21 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       await built(directory, '--locked');
     });
 
-    it('whose files belong to two packages', async () => {
-      const library = libraryPackage('libouter', 'libouter.so.1', ['libinner.so.2', 'libc.so.6']);
-      const shared = (text: string): readonly (string | Spec)[] => [
-        tiny[0] ?? '',
-        { ...library, files: { ...library.files, 'usr/share/shared': text } },
-        { ...libraryPackage('libinner', 'libinner.so.2'), ...withFile('libinner.so.2', 'one\n') },
-        ...others().slice(2),
-      ];
-      await built(workshop.repository(shared('one\n')));
-      rmSync(place.path('tiny.lock.yaml'));
-      rmSync(place.out, { recursive: true });
-      expect(await refused(workshop.repository(shared('two\n')))).toMatch(
-        /^cannot add lib(?:outer|inner) 1\.0-1: its usr\/share\/shared differs from that of lib(?:outer|inner) 1\.0-1; ./,
+    it('whose files belong to two packages, which have the same', async () => {
+      const outer = libraryPackage('libouter', 'libouter.so.1', ['libinner.so.2', 'libc.so.6']);
+      const directory = workshop.repository([
+        ...tiny.filter((path) => !/lib(?:inner|outer)/.test(path)),
+        { ...outer, files: { ...outer.files, 'usr/share/shared': 'the same\n' } },
+        libraryPackage('libinner', 'libinner.so.2', [], {
+          files: {
+            'usr/lib64/libinner.so.2': { content: library(made, 'libinner.so.2'), mode: 0o755 },
+            'usr/share/shared': 'the same\n',
+          },
+        }),
+      ]);
+      place.write('tiny.yaml', `${definition}files: [/usr/share/shared]\n`);
+      expect(await place.ok(['plan', 'tiny.yaml', ...from(directory)])).toMatch(
+        /\/usr\/share\/shared +libinner 1\.0-1 /,
       );
     });
 
@@ -363,6 +352,99 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       expect(digests[0]).toMatch(/^sha256:/);
       expect(new Set(digests).size).toBe(1);
       expect(new Set(locks).size).toBe(1);
+    });
+  });
+
+  describe('an address', () => {
+    it('with an encoded slash', async () => {
+      expect(await refused(`${urlOf(workshop.directory)}a%2Fb/`)).toMatch(/^cannot \w+ file:.*; ./);
+      const directory = workshop.repository(tiny);
+      await built(directory);
+      rmSync(place.cache, { recursive: true });
+      const lock = readFileSync(place.path('tiny.lock.yaml'), 'utf8');
+      place.write(
+        'tiny.lock.yaml',
+        lock.replace(/path: .*/, () => 'path: "a%2f..%2f..%2fetc%2fpasswd"'),
+      );
+      expect(await refused(directory, '--locked')).toMatch(/^cannot fetch file:.*; ./);
+    });
+
+    it('of a mirror that is dead, beside one that is not', async () => {
+      const top = workshop.tree({ [made]: tiny });
+      for (const dead of ['http://127.0.0.1:1/', 'file:///dev/null/']) {
+        expect(await refused(dead)).toMatch(/^cannot \w+ \S+repomd\.xml: .*; ./);
+        await built(dead, '--mirror', urlOf(top));
+        rmSync(place.cache, { recursive: true });
+        await built(urlOf(top), '--mirror', dead, '--locked');
+        rmSync(place.path('tiny.lock.yaml'));
+        rmSync(place.out, { recursive: true });
+      }
+      // Single repositories complete each other: none of them may be left out in silence.
+      const single = urlOf(workshop.repository(tiny));
+      expect(await refused(single, '--mirror', 'http://127.0.0.1:1/')).toMatch(
+        /^cannot fetch \S+repomd\.xml: /,
+      );
+    });
+  });
+
+  describe('a release and its updates', () => {
+    it('give the newest, and the lock file knows where it was', async () => {
+      const top = workshop.tree({ [made]: tiny }, [
+        serverPackage({ version: '1.1' }),
+        libraryPackage('libinner', 'libinner.so.2', [], { version: '0.9' }),
+      ]);
+      await built(top);
+      const locked = (await readLock(place.path('tiny.lock.yaml')))?.targets[0]?.packages ?? [];
+      expect(locked.map(({ name, version, suite }) => `${name} ${version} ${suite}`)).toEqual(
+        expect.arrayContaining(['tiny-server 1.1-1 updates', 'libinner 1.0-1 fedora']),
+      );
+      rmSync(place.cache, { recursive: true });
+      await built(top, '--locked');
+    });
+
+    it('of which one is missing are none', async () => {
+      const top = workshop.tree({ [made]: tiny });
+      rmSync(join(top, 'updates'), { recursive: true });
+      expect(await refused(top)).toMatch(
+        /^cannot fetch \S+updates\/9\/\S+repomd\.xml: the server does not have it; ./,
+      );
+      expect(await refused(top, '--arch', 'x86_64,aarch64')).toMatch(/^cannot fetch \S+repomd\.xml: /);
+    });
+  });
+
+  describe('a layout', () => {
+    const notLayout = (): readonly string[] => tiny.filter((path) => !path.includes('filesystem'));
+    const directories = Object.fromEntries(
+      ['usr', 'usr/bin', 'usr/lib', 'usr/lib64'].map((path) => [path, { directory: true } as const]),
+    );
+    const withLayout = (links: Readonly<Record<string, string>>): string =>
+      workshop.repository([
+        ...notLayout(),
+        {
+          name: 'filesystem',
+          arch: made,
+          files: {
+            ...directories,
+            ...Object.fromEntries(Object.entries(links).map(([path, link]) => [path, { link }])),
+          },
+        },
+      ]);
+
+    it('of absolute links, or links over links', async () => {
+      await built(withLayout({ lib: '/usr/lib', lib64: '/usr/lib64' }));
+      rmSync(place.path('tiny.lock.yaml'));
+      await built(withLayout({ lib: 'usr/lib', x: 'y', y: 'usr/lib64', lib64: 'x' }));
+    });
+
+    it.each([
+      [{ lib64: 'lib64' }],
+      [{ lib64: 'x', x: 'lib64' }],
+      [{ lib64: '../../../../usr/lib' }],
+      [{ lib64: 'usr/bin/../nothing' }],
+      [{ lib64: 'usr/'.repeat(900) }],
+      [{ 'usr/lib64/x': '..', lib64: 'usr/lib64/x/x/x' }],
+    ])('that leads nowhere: %j', async (links) => {
+      expect(await refused(withLayout(links))).toMatch(/^cannot .*; ./);
     });
   });
 
@@ -466,6 +548,7 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       };
       const directory = withServer({ files });
       await built(directory);
+      rmSync(place.path('tiny.lock.yaml'));
       wanting('/usr/share/secret');
       expect(await refused(directory)).toMatch(
         /^cannot put \/usr\/share\/secret of package tiny-server in the image: it belongs to stranger:strangers, which the package does not define; ./,
@@ -590,7 +673,9 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
     });
 
     it('that sends nothing of use as repomd.xml', async () => {
-      lieAbout('repomd.xml', (bytes, response) => response.writeHead(200).end(bytes.subarray(0, 100)));
+      lieAbout(`${placeOf()}/repodata/repomd.xml`, (bytes, response) =>
+        response.writeHead(200).end(bytes.subarray(0, 100)),
+      );
       expect(await refused(liar.url)).toMatch(/^cannot read \S+repomd\.xml: .*; ./);
       await built(liar.url, ...both());
     });
@@ -606,19 +691,19 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
 
     describe('of a metalink', () => {
       /** Answers as Fedora's own list of mirrors does. @param versions of the release's repomd.xml */
-      const listing = (versions: readonly Buffer[], mirrors: readonly string[]): void => {
+      const listing = (
+        versions: readonly Buffer[],
+        mirrors: readonly string[],
+        change = (text: string): string => text,
+      ): void => {
         liar.lie = (path, response) => {
           if (path !== 'metalink') return false;
           const repo = new URL(response.req.url ?? '', 'http://localhost').searchParams.get('repo') ?? '';
           const isRelease = repo === 'fedora-9';
-          const place = isRelease ? placeOf() : `updates/9/Everything/${made}`;
-          const known = isRelease ? versions : [repomdOf(join(top, place))];
-          response.end(
-            metalinkXml(
-              known,
-              mirrors.map((mirror) => `${mirror}${place}/`),
-            ),
-          );
+          const directory = isRelease ? placeOf() : `updates/9/Everything/${made}`;
+          const known = isRelease ? versions : [repomdOf(join(top, directory))];
+          const bases = mirrors.map((mirror) => `${mirror}${directory}/`);
+          response.end(change(metalinkXml(known, bases)));
           return true;
         };
       };
@@ -653,7 +738,7 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
         expect(await refused(list())).toMatch(/^cannot use \S+metalink: it names no mirror .*; ./);
         listing([right()], ['rsync://127.0.0.1/', 'ftp://127.0.0.1/']);
         expect(await refused(list())).toMatch(/^cannot use \S+metalink: it names no mirror .*; ./);
-        for (const text of ['', '<html></html>', '<metalink', 'http://127.0.0.1/\n']) {
+        for (const text of ['', '<metalink', '<!DOCTYPE html><html></html>', 'http://127.0.0.1/\n']) {
           liar.lie = (_, response) => {
             response.end(text);
             return true;
@@ -663,18 +748,9 @@ describe.skipIf(!requireTools(...fedoraTools))('of Fedora', patience, () => {
       });
 
       it('without a hash that is safe', async () => {
-        listing([right()], [honest.url]);
-        const { lie } = liar;
-        liar.lie = (path, response) => {
-          const { end } = response;
-          response.end = ((text: string) =>
-            end.call(
-              response,
-              text.replace(/<hash type="sha(?:256|512)">\w+<\/hash>/g, ''),
-              'utf8',
-            )) as typeof end;
-          return lie?.(path, response) ?? false;
-        };
+        listing([right()], [honest.url], (text) =>
+          text.replace(/<hash type="sha(?:256|512)">\w+<\/hash>/g, ''),
+        );
         expect(await refused(list())).toMatch(
           /^cannot trust \S+metalink: it has no SHA-256 or SHA-512 hash .*; ./,
         );

@@ -27,7 +27,9 @@ export async function openKeptDownloads(): Promise<KeptDownloads> {
     },
     take: async (directory) => {
       if (await isKept()) return;
-      for (const old of await readdir(parent)) await rm(join(parent, old), { recursive: true, force: true });
+      for (const old of (await readdir(parent)).filter((entry) => entry.startsWith('npm-'))) {
+        await rm(join(parent, old), { recursive: true, force: true });
+      }
       const whole = join(parent, `${name}.${process.pid}`);
       try {
         await cp(join(directory, '_cacache'), join(whole, '_cacache'), { recursive: true });

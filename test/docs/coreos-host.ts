@@ -41,7 +41,13 @@ export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
   const machine = await openReadmeLab();
   const undo: (() => Promise<void>)[] = [() => machine.close()];
   const close = async (): Promise<void> => {
-    for (const step of undo.reverse()) await step();
+    const step = undo.pop();
+    if (step === undefined) return;
+    try {
+      await step();
+    } finally {
+      await close();
+    }
   };
   try {
     const user = await openCoreosUser();

@@ -67,10 +67,13 @@ export async function openCoreosUser(): Promise<CoreosUser> {
       await writeFile(environment.CONTAINERS_STORAGE_CONF, storage);
     },
     close: async () => {
-      // Ends the process that holds the user's namespaces between two calls of Podman.
-      await shell('podman system migrate');
-      await asRoot('userdel', '--force', name);
-      await rm(home, { recursive: true, force: true });
+      try {
+        // Ends the process that holds the user's namespaces between two calls of Podman.
+        await shell('podman system migrate');
+      } finally {
+        await asRoot('userdel', '--force', name);
+        await rm(home, { recursive: true, force: true });
+      }
     },
   };
 }

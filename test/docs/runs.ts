@@ -59,6 +59,18 @@ export const runs: ReadonlyMap<string, Run> = new Map<string, Run>([
   ['man -l unpacked/usr/share/man/man8/dnsmasq.8.gz', { where: 'empty', says: /--dhcp-range/ }],
 ]);
 
+/** Documents whose commands are all run, in their order, by a test of their own. */
+export const runWhole: ReadonlyMap<string, string> = new Map([
+  ['docs/coreos.md', 'test/docs/coreos.test.ts'],
+]);
+
+/** The commands of the README about Fedora, in their order, which test/docs/fedora.test.ts runs. */
+export const runOnFedora: readonly string[] = [
+  'npm run build:scratch -- --distro fedora',
+  'npm run build:fedora',
+  'npm run compare',
+];
+
 /** Documented commands that are part of the checks themselves, and the file that runs them. */
 export const runBy: ReadonlyMap<string, string> = new Map([['.ci/run', '.github/workflows/ci.yml']]);
 

@@ -92,7 +92,7 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
     add({ name: 'libdemo', sign: key, files: { '/usr/lib64/libdemo.so.1': 'x' } });
     add({ name: 'weakling', sign: key, files: { '/usr/share/weakling': 'x' } });
     add({ name: 'unsigned', files: { '/usr/bin/dhcpd': { content: 'x', mode: 0o755 } } });
-    const stranger = makeSigningKey(scratch, 'rsa2048', { user: 'Stranger <stranger@example.org>' });
+    const stranger = makeSigningKey(scratch);
     add({ name: 'strange', sign: stranger, files: { '/usr/bin/dhcpd': { content: 'x', mode: 0o755 } } });
     execFileSync('createrepo_c', ['--quiet', repository]);
 

@@ -13,7 +13,7 @@ import { silentLog } from '../../build/support/log.js';
 import { baseReference, importTinyBase } from '../support/base-image.js';
 import { privateStorage, type PrivateStorage } from '../support/buildah.js';
 import { listNames } from '../support/extract.js';
-import { hostArchitecture } from '../support/host.js';
+import { hostArchitecture, otherArchitecture } from '../support/host.js';
 import { sampleTarget } from '../support/oci.js';
 import { onBaseInput } from '../support/on-base.js';
 import { startRegistry, type Registry } from '../support/registry.js';
@@ -22,6 +22,8 @@ import { requireThat, requireTools } from '../support/tools.js';
 const canBuild =
   requireTools('buildah', 'docker-registry', 'busybox', 'tar') &&
   requireThat(process.getuid?.() === 0, 'root');
+/** This machine in the words of OCI. */
+const native = hostArchitecture === 'aarch64' ? 'arm64' : 'amd64';
 const name = 'registry.fedoraproject.org/fedora-minimal';
 const reference = 'localhost/dhcpd-test:latest';
 
@@ -157,7 +159,7 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
   it('is one layer above those of the base, and says what the definition says', async () => {
     const { image, manifests } = await build([input()]);
     const { config, annotations, layers } = imageOf(image.layout, image.digest);
-    const base = JSON.parse(storage.buildah('inspect', '--type', 'image', bases.get('amd64') ?? '')) as {
+    const base = JSON.parse(storage.buildah('inspect', '--type', 'image', bases.get(native) ?? '')) as {
       FromImageDigest: string;
       OCIv1: { rootfs: { diff_ids: readonly string[] }; created: string };
     };
@@ -222,7 +224,7 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
   it('leaves the named image and its base in the storage, and is the same every time', async () => {
     const first = await build([input()]);
     const id = first.image.manifests[0]?.configDigest ?? '';
-    const content = [`${id} ${reference}`, `sha256:${bases.get('amd64') ?? ''} ${name}:<none>`].sort();
+    const content = [`${id} ${reference}`, `sha256:${bases.get(native) ?? ''} ${name}:<none>`].sort();
     expect(storage.content()).toEqual(content);
     expect(await build([input()])).toEqual(first);
     expect(storage.content()).toEqual(content);
@@ -305,15 +307,15 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
 
   it('is of the base that was pinned, whatever the tag has become, and moves no tag of the user', async () => {
     const tagged = `${name}:45`;
-    const digest = await resolveBase(tagged, 'x86_64', host(), new AbortController().signal);
-    expect(storage.content()).toEqual([`sha256:${bases.get('amd64') ?? ''} ${name}:<none>`]);
-    const foreign = await resolveBase(tagged, 'aarch64', host(), new AbortController().signal);
+    const digest = await resolveBase(tagged, hostArchitecture, host(), new AbortController().signal);
+    expect(storage.content()).toEqual([`sha256:${bases.get(native) ?? ''} ${name}:<none>`]);
+    const foreign = await resolveBase(tagged, otherArchitecture, host(), new AbortController().signal);
     expect(foreign).not.toBe(digest);
     // The user has the tag for the image of another time.
     storage.buildah('pull', '--quiet', '--tls-verify=false', `docker://${registry.host}/fedora-minimal:46`);
     storage.buildah('tag', `${registry.host}/fedora-minimal:46`, tagged);
     const before = storage.content();
-    expect(await resolveBase(tagged, 'x86_64', host(), new AbortController().signal)).toBe(digest);
+    expect(await resolveBase(tagged, hostArchitecture, host(), new AbortController().signal)).toBe(digest);
     expect(storage.content()).toEqual(before);
     const newer = await build([input({ ...from(`${name}:46`, digest) })]);
     expect(newer.manifests[0]?.baseDigest).toBe(digest);
@@ -334,7 +336,7 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     ['account:1', 'cannot make account dhcpd: the user ntp of the base has the number 177'],
     [
       'foreign:1',
-      'cannot build upon registry.fedoraproject.org/foreign:1: it is an image for 386, not for amd64',
+      `cannot build upon registry.fedoraproject.org/foreign:1: it is an image for 386, not for ${native}`,
     ],
   ])('says what is wrong with the base %s', async (base, ...parts) => {
     const error = await failure(build([input(from(`registry.fedoraproject.org/${base}`))]));
@@ -379,13 +381,22 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
       /^cannot pull registry\.fedoraproject\.org\/fedora-minimal:45: .*connection refused$/,
     );
     rmSync(join(scratch, 'gone'), { recursive: true });
-    const foreign: Exec = (command) =>
-      command.argv[1] === 'run'
-        ? run({ ...command, argv: ['sh', '-c', 'echo "exec /bin/sh: Exec format error" >&2; exit 1'] })
-        : run(command);
-    expect((await failure(build([input()], host(foreign)))).message).toBe(
+    const says =
+      (line: string): Exec =>
+      (command) =>
+        run(
+          command.argv[1] === 'run'
+            ? { ...command, argv: ['sh', '-c', 'echo "$0" >&2; echo "exit status 1" >&2; exit 1', line] }
+            : command,
+        );
+    expect((await failure(build([input()], host(says('exec /bin/sh: Exec format error'))))).message).toBe(
       `cannot install packages in ${baseReference}: this machine cannot run programs of that architecture`,
     );
+    const network = says('failed to read from slirp4netns sync pipe: EOF');
+    expect(await failure(build([input()], host(network)))).toMatchObject({
+      message: expect.stringContaining('buildah cannot run programs in a container here: failed') as unknown,
+      hint: 'set BUILDAH_ISOLATION=chroot, which needs less of the machine',
+    });
   });
 
   it('undoes everything that a failure or interruption at any step left', async () => {
@@ -395,7 +406,7 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     storage.buildah('config', '--label', 'a=b', 'somebodys-work');
     storage.buildah('commit', '--quiet', '--timestamp', '0', 'somebodys-work');
     const foreign = storage.content();
-    const kept = `sha256:${bases.get('amd64') ?? ''} ${name}:<none>`;
+    const kept = `sha256:${bases.get(native) ?? ''} ${name}:<none>`;
     let built = 0;
     let step = 0;
     while (built < 2) {

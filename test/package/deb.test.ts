@@ -14,11 +14,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { PackageContents, PackageLimits } from '../../build/package/contents.js';
+import type { PackageContents } from '../../build/package/contents.js';
 import { openDeb } from '../../build/package/deb.js';
+import type { OpenOptions } from '../../build/package/open-options.js';
 import { openCache, type Cache } from '../../build/support/cache.js';
 import { arArchive, type ArMemberSpec } from '../support/ar.js';
-import { buildDeb, controlOf, controlText, debCompressions, debMembers, debOf, sha256Of } from '../support/deb.js';
+import {
+  buildDeb,
+  controlOf,
+  controlText,
+  debCompressions,
+  debMembers,
+  debOf,
+  sha256Of,
+} from '../support/deb.js';
 import { paxHeader, tarArchive, tarMember, type TarSpec } from '../support/tar-builder.js';
 import { requireTools } from '../support/tools.js';
 
@@ -35,17 +44,17 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
-async function openPath(path: string, limits?: PackageLimits): Promise<PackageContents> {
-  const contents = await openDeb(path, sha256Of(readFileSync(path)), cache, limits);
+async function openPath(path: string, options?: OpenOptions): Promise<PackageContents> {
+  const contents = await openDeb(path, sha256Of(readFileSync(path)), cache, options);
   opened.push(contents);
   return contents;
 }
 
-async function openBytes(bytes: Buffer, limits?: PackageLimits): Promise<PackageContents> {
+async function openBytes(bytes: Buffer, options?: OpenOptions): Promise<PackageContents> {
   const path = join(directory, `${++serial}.deb`);
   writeFileSync(path, bytes);
   try {
-    return await openPath(path, limits);
+    return await openPath(path, options);
   } finally {
     rmSync(path);
   }
@@ -328,19 +337,30 @@ describe.skipIf(!requireTools('dpkg-deb', 'tar', 'xz'))('openDeb', () => {
     ]);
   });
 
+  it('calls the package what it is told to in every error', async () => {
+    const name = 'sample 1.0-1';
+    await expect(openBytes(Buffer.from('x'), { name })).rejects.toThrow('cannot read sample 1.0-1: ');
+    await expect(openBytes(debOf([{ ...file, name: '../x' }]), { name })).rejects.toThrow(
+      /^cannot read data\.tar of sample 1\.0-1: /,
+    );
+    await expect(openBytes(debOf([file], []), { name })).rejects.toThrow(
+      'cannot read control.tar of sample 1.0-1: it holds no control file',
+    );
+  });
+
   it('holds its limits', async () => {
     const limits = { unpackedBytes: 2 ** 20, entries: 10, controlBytes: 4096 };
     const many = Array.from({ length: 11 }, (_, index) => ({ ...file, name: `f${index}` }));
-    await expect(openBytes(debOf(many.slice(1)), limits)).resolves.toBeDefined();
-    await expect(openBytes(debOf(many), limits)).rejects.toThrow('it has more than 10 entries');
-    await expect(openBytes(debOf([{ ...file, data: Buffer.alloc(2 ** 20) }]), limits)).rejects.toThrow(
+    await expect(openBytes(debOf(many.slice(1)), { limits })).resolves.toBeDefined();
+    await expect(openBytes(debOf(many), { limits })).rejects.toThrow('it has more than 10 entries');
+    await expect(openBytes(debOf([{ ...file, data: Buffer.alloc(2 ** 20) }]), { limits })).rejects.toThrow(
       'unpacks to more than',
     );
     const control = [
       { name: 'control', data: Buffer.from(controlText()) },
       { name: 'x', data: Buffer.alloc(5000) },
     ];
-    await expect(openBytes(debOf([file], control), limits)).rejects.toThrow(
+    await expect(openBytes(debOf([file], control), { limits })).rejects.toThrow(
       /control\.tar .*unpacks to more than 4096 bytes/,
     );
   });

@@ -99,7 +99,7 @@ async function survives(work: () => Promise<unknown>): Promise<void> {
 async function openChanged(bytes: Buffer): Promise<void> {
   const path = join(directory, 'changed.deb');
   writeFileSync(path, bytes);
-  const contents = await openDeb(path, sha256Of(bytes), cache, limits);
+  const contents = await openDeb(path, sha256Of(bytes), cache, { limits });
   try {
     for (const entry of contents.entries) {
       if (entry.kind === 'file' || entry.kind === 'hardlink') {

@@ -26,7 +26,7 @@ export const baseReference = 'registry.fedoraproject.org/fedora-minimal:45';
  * Debian with a real dnf and rpm, as a tar archive: what Fedora's base image is, but for the bytes. It takes half a
  * minute to make, so that it is made once for each state of Debian and kept in the user's cache.
  */
-export function dnfRootfs(): string {
+function dnfRootfs(): string {
   const suite = /^VERSION_CODENAME=(.*)$/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? 'stable';
   const unneeded = ['doc/*', 'info/*', 'locale/*', 'man/*'].map(
     (path) => `--dpkgopt=path-exclude=/usr/share/${path}`,
@@ -83,7 +83,7 @@ export function importDnfBase(
   storage.buildah('copy', '--quiet', container, packages, '/packages');
   storage.buildah(
     ...['run', container, '--', 'sh', '-c'],
-    'rpm -i --force --nodeps --noscripts --justdb /packages/*.rpm && rm -r /packages && /sbin/ldconfig',
+    'rpm -i --force --nodeps --noscripts --justdb /packages/*.rpm && rm -r /packages && /sbin/ldconfig && rm -r /var/cache/ldconfig',
   );
   storage.buildah(
     'config',

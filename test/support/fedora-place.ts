@@ -63,8 +63,8 @@ run: [-f]
 
 /** A package of this workshop: what it is not told is as `tiny-server`'s neighbours have it. */
 export type Spec = Omit<RpmSpec, 'directory' | 'sign'> & {
-  /** Default: the workshop's own key; undefined for none. */
-  readonly sign?: SigningKey | undefined;
+  /** Default: the workshop's own key. */
+  readonly signer?: SigningKey | 'nobody';
 };
 
 /** A program without code. */
@@ -127,7 +127,7 @@ export function serverPackage(more: Partial<Spec> = {}, files: Readonly<Record<s
 /** All but the server: what it needs, and what says which release it is of. */
 export function neighbours(arch: MadeArchitecture = made): readonly Spec[] {
   const interpreter = basename(interpreters[arch]);
-  const directory = (arch === 'aarch64' ? 'usr/lib' : 'usr/lib64') as 'usr/lib' | 'usr/lib64';
+  const directory = arch === 'aarch64' ? 'usr/lib' : 'usr/lib64';
   return [
     libraryPackage('libouter', 'libouter.so.1', ['libinner.so.2', 'libc.so.6'], { arch }),
     libraryPackage('libinner', 'libinner.so.2', [], { arch }),
@@ -187,12 +187,10 @@ export class Workshop {
 
   /** Builds and signs a package, the same one once. @returns its path */
   rpm(spec: Spec): string {
-    const sign = 'sign' in spec ? spec.sign : this.key;
-    const key = JSON.stringify([{ ...spec, sign: sign?.fingerprint }]);
-    const { sign: _, ...rest } = spec;
-    const path =
-      this.#packages.get(key) ??
-      buildRpm({ ...rest, directory: this.directory, ...(sign === undefined ? {} : { sign }) });
+    const { signer = this.key, ...rest } = spec;
+    const sign = signer === 'nobody' ? {} : { sign: signer };
+    const key = JSON.stringify([rest, signer]);
+    const path = this.#packages.get(key) ?? buildRpm({ ...rest, ...sign, directory: this.directory });
     this.#packages.set(key, path);
     return path;
   }

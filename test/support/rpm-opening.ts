@@ -1,7 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { PackageContents, PackageLimits } from '../../build/package/contents.js';
+import type { PackageContents } from '../../build/package/contents.js';
+import type { OpenOptions } from '../../build/package/open-options.js';
 import { openRpm } from '../../build/package/rpm.js';
 import type { SignaturePolicy, SignerPolicy } from '../../build/package/rpm/signature.js';
 import { readPublicKeys } from '../../build/repository/signature.js';
@@ -27,9 +28,9 @@ export class RpmOpening {
   async path(
     path: string,
     policy: SignaturePolicy = 'unsigned',
-    limits?: PackageLimits,
+    options?: OpenOptions,
   ): Promise<PackageContents> {
-    const contents = await openRpm(path, sha256Of(readFileSync(path)), await this.#cache, policy, limits);
+    const contents = await openRpm(path, sha256Of(readFileSync(path)), await this.#cache, policy, options);
     this.#opened.push(contents);
     return contents;
   }
@@ -37,12 +38,12 @@ export class RpmOpening {
   async bytes(
     bytes: Buffer,
     policy: SignaturePolicy = 'unsigned',
-    limits?: PackageLimits,
+    options?: OpenOptions,
   ): Promise<PackageContents> {
     const path = join(this.directory, `${++this.#serial}.rpm`);
     writeFileSync(path, bytes);
     try {
-      return await this.path(path, policy, limits);
+      return await this.path(path, policy, options);
     } finally {
       rmSync(path);
     }

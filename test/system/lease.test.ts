@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { BuiltImage } from '../../build/image/engine.js';
 import type { Architecture } from '../../build/support/architecture.js';
+import type { StandInServer } from '../../build/host/fedora-stand-in/server.js';
 import { run } from '../../build/support/exec.js';
 import { hostArchitecture, otherArchitecture } from '../support/host.js';
 import { leaseByDhclient, leaseByUdhcpc } from '../support/lab-client.js';
 import { buildImage } from '../support/lab-image.js';
 import { canRun, openPodman, type LabContainer, type LabPodman } from '../support/lab-podman.js';
 import { openLab, serverAddress, type Lab } from '../support/lab.js';
+import { fedoraStandIn } from '../support/fedora-stand-in.js';
 import { requireThat, requireTools } from '../support/tools.js';
 
 const ready =
@@ -72,33 +74,37 @@ beforeEach(async (context) => {
   podman = await openPodman(run, lab);
 });
 
+const debianState = '/var/lib/dhcp';
+
 describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
   const images = new Map<Engine, BuiltImage>();
   beforeAll(async () => {
     for (const engine of engines) images.set(engine, await build('dhcpd', engine, both));
   }, 240_000);
 
-  it.each(engines)('leases when %s made it', (engine) => expectLeases(madeBy(engine), hostArchitecture));
+  it.each(engines)('leases when %s made it', (engine) =>
+    expectLeasesOfDhcpd(madeBy(engine), hostArchitecture, debianState),
+  );
   it.skipIf(!emulated).each(engines)('leases on the other architecture of the index of %s', (engine) =>
-    expectLeases(madeBy(engine), otherArchitecture),
+    expectLeasesOfDhcpd(madeBy(engine), otherArchitecture, debianState),
   );
 
   it('remembers a lease in the volume when the container is made anew', async () => {
     const id = await podman.load(madeBy('oci').archive);
-    const first = await serveDhcpd(id);
+    const first = await serveDhcpd(id, debianState);
     const before = await leaseByUdhcpc(run, lab, 'web1');
     await first.waitFor(/^DHCPACK/m);
     await first.stop();
     await first.remove();
 
-    const second = await serveDhcpd(id);
+    const second = await serveDhcpd(id, debianState);
     expect(await second.log()).toContain('Wrote 1 leases to leases file.');
     expect((await leaseByUdhcpc(run, lab, 'web1')).address).toBe(before.address);
   });
 
   it('does not serve without the right to open a packet socket', async () => {
     const id = await podman.load(madeBy('oci').archive);
-    await expect(serveDhcpd(id, ['NET_BIND_SERVICE'])).rejects.toThrow(
+    await expect(serveDhcpd(id, debianState, ['NET_BIND_SERVICE'])).rejects.toThrow(
       /has ended without .*Open a socket for LPF: Operation not permitted/s,
     );
   });
@@ -108,44 +114,27 @@ describe.skipIf(!ready)('ISC dhcpd from nothing', () => {
     if (image === undefined) throw new Error(`${engine} has made no image`);
     return image;
   }
+});
 
-  async function expectLeases(image: BuiltImage, architecture: Architecture): Promise<void> {
-    const id = await take(image, architecture);
-    const server = await serveDhcpd(id);
-    const leases = await podman.volume('leases');
-    await expectOwner(177, leases, join(leases, 'dhcpd.leases'));
-    await expectProcess(server, /\/dhcpd -4 -f -d --no-pid lan0$/, 177, netRaw | netBindService);
+const standIn = ready ? await fedoraStandIn() : undefined;
+const fedoraState = '/var/lib/dhcpd';
 
-    const lease = await leaseByUdhcpc(run, lab, 'web1');
-    expectOffered(lease);
-    await server.waitFor(`DHCPACK on ${lease.address} to ${lab.client.mac} \\(web1\\) via lan0`);
-    expect(await readFile(join(leases, 'dhcpd.leases'), 'utf8')).toMatch(
-      new RegExp(
-        `lease ${lease.address} {[^}]*binding state active;[^}]*hardware ethernet ${lab.client.mac};`,
-      ),
-    );
+describe.skipIf(standIn === undefined)('ISC dhcpd from Fedora packages', () => {
+  let server: StandInServer | undefined;
+  let image: BuiltImage;
+  beforeAll(async () => {
+    if (standIn === undefined) return;
+    server = await standIn.serve();
+    image = await build('dhcpd', 'oci', both, [
+      ...['--distro', 'fedora', '--mirror', `${server.url}/metalink`, '--keyring', standIn.keyFile],
+    ]);
+  }, 240_000);
+  afterAll(() => server?.close());
 
-    const other = await leaseByDhclient(run, lab);
-    expectOffered(other);
-    await server.waitFor(`DHCPRELEASE of ${other.address} from ${lab.client.mac} via lan0 \\(found\\)`);
-    await expectStopsAtOnce(server);
-  }
-
-  async function serveDhcpd(
-    image: string,
-    capabilities = ['NET_RAW', 'NET_BIND_SERVICE'],
-  ): Promise<LabContainer> {
-    const server = await podman.serve({
-      image,
-      name: 'dhcpd',
-      capabilities,
-      command: [lab.server.interface],
-      config: { from: await writeConfig('dhcpd.conf', dhcpdConfig), to: '/etc/dhcp' },
-      state: { volume: 'leases', to: '/var/lib/dhcp' },
-    });
-    await server.waitFor('Server starting service\\.');
-    return server;
-  }
+  it('leases on this host', () => expectLeasesOfDhcpd(image, hostArchitecture, fedoraState));
+  it.skipIf(!emulated)('leases on the other architecture', () =>
+    expectLeasesOfDhcpd(image, otherArchitecture, fedoraState),
+  );
 });
 
 describe.skipIf(!ready)('dnsmasq from nothing', () => {
@@ -190,10 +179,56 @@ describe.skipIf(!ready)('dnsmasq from nothing', () => {
   }
 });
 
-async function build(name: string, engine: Engine, on: readonly Architecture[]): Promise<BuiltImage> {
-  const directory = join(work, `${name}-${engine}`);
-  await mkdir(directory);
-  const options = ['--engine', engine, '--arch', on.join(',')];
+/** @param state directory in which this distribution's dhcpd keeps its leases */
+async function expectLeasesOfDhcpd(
+  image: BuiltImage,
+  architecture: Architecture,
+  state: string,
+): Promise<void> {
+  const id = await take(image, architecture);
+  const server = await serveDhcpd(id, state);
+  const leases = await podman.volume('leases');
+  await expectOwner(177, leases, join(leases, 'dhcpd.leases'));
+  await expectProcess(server, /\/dhcpd -4 -f -d --no-pid lan0$/, 177, netRaw | netBindService);
+
+  const lease = await leaseByUdhcpc(run, lab, 'web1');
+  expectOffered(lease);
+  await server.waitFor(`DHCPACK on ${lease.address} to ${lab.client.mac} \\(web1\\) via lan0`);
+  expect(await readFile(join(leases, 'dhcpd.leases'), 'utf8')).toMatch(
+    new RegExp(`lease ${lease.address} {[^}]*binding state active;[^}]*hardware ethernet ${lab.client.mac};`),
+  );
+
+  const other = await leaseByDhclient(run, lab);
+  expectOffered(other);
+  await server.waitFor(`DHCPRELEASE of ${other.address} from ${lab.client.mac} via lan0 \\(found\\)`);
+  await expectStopsAtOnce(server);
+}
+
+async function serveDhcpd(
+  image: string,
+  state: string,
+  capabilities = ['NET_RAW', 'NET_BIND_SERVICE'],
+): Promise<LabContainer> {
+  const server = await podman.serve({
+    image,
+    name: 'dhcpd',
+    capabilities,
+    command: [lab.server.interface],
+    config: { from: await writeConfig('dhcpd.conf', dhcpdConfig), to: '/etc/dhcp' },
+    state: { volume: 'leases', to: state },
+  });
+  await server.waitFor('Server starting service\\.');
+  return server;
+}
+
+async function build(
+  name: string,
+  engine: Engine,
+  on: readonly Architecture[],
+  from: readonly string[] = [],
+): Promise<BuiltImage> {
+  const directory = await mkdtemp(join(work, `${name}-`));
+  const options = ['--engine', engine, '--arch', on.join(','), ...from];
   return buildImage(run, directory, join(work, 'cache'), [`images/scratch/${name}.yaml`, ...options]);
 }
 

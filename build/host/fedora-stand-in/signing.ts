@@ -1,4 +1,5 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { $ } from 'zx';
@@ -24,9 +25,15 @@ export async function makeKeys(): Promise<Signer> {
   const home = await mkdtemp(join(tmpdir(), 'stand-in-gpg-'));
   const env = { ...process.env, GNUPGHOME: home, LC_ALL: 'C.UTF-8', GPG_TTY: '' };
   const gpg = $({ quiet: true, env });
+  // gpg-agent ends by itself, though not at once, when its directory is gone.
+  const forget = (): void => {
+    rmSync(home, { recursive: true, force: true });
+  };
+  process.once('exit', forget);
   const close = async (): Promise<void> => {
     await $({ quiet: true, nothrow: true, env })`gpgconf --kill all`;
-    await rm(home, { recursive: true, force: true });
+    forget();
+    process.off('exit', forget);
   };
   const make = async (key: KeyName): Promise<string> => {
     const [user, algorithm] = keys[key];

@@ -43,10 +43,16 @@ export function commandFailure(
       cause: error,
     });
   }
-  const said = lines.findLast((line) => !saysNothing.test(line)) ?? lines.at(-1) ?? 'it failed';
+  const said = (lines.findLast((line) => !saysNothing.test(line)) ?? lines.at(-1) ?? 'it failed').replace(
+    /^Error: /i,
+    '',
+  );
+  if (/slirp4netns|\bpasta\b|netavark|cgroup|\/dev\/net\/tun/i.test(said)) {
+    return cannot(verb, object, `buildah cannot run programs in a container here: ${said.slice(0, 500)}`, {
+      hint: 'set BUILDAH_ISOLATION=chroot, which needs less of the machine',
+      cause: error,
+    });
+  }
   const { reason, ...options } = more(lines.join('\n'));
-  return cannot(verb, object, reason ?? said.replace(/^Error: /i, '').slice(0, 500), {
-    cause: error,
-    ...options,
-  });
+  return cannot(verb, object, reason ?? said.slice(0, 500), { cause: error, ...options });
 }

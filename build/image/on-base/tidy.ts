@@ -1,12 +1,30 @@
 import type { Container } from './container.js';
 
+/** Where installing leaves what no service needs. */
+const places = '/run /tmp /var/cache /var/lib/dnf /var/log /var/tmp';
+
+/** Prints the directories in those places, one a line. */
+const list = `
+walk() {
+  for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+    if [ -d "$entry" ] && [ ! -L "$entry" ]; then
+      printf '%s\\n' "$entry"
+      walk "$entry"
+    fi
+  done
+}
+for place in ${places}; do
+  [ -L "$place" ] || walk "$place"
+done
+`;
+
 /**
- * What installing leaves behind and no service needs. A directory that a package owns stays, because the service may
- * write there; everything else goes. Mounts that buildah makes for the run cannot go, and are not in the layer.
+ * Removes every file there. A directory stays where it was before, or where a package owns it, because the service may
+ * write there. Mounts that buildah makes for the run cannot go, and are not in the layer.
  */
-const script = `
-manager=$1
-shift
+const sweep = `
+manager=$1 before=$2
+shift 2
 "$manager" clean all >/dev/null || exit
 sweep() {
   for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
@@ -16,10 +34,13 @@ sweep() {
       rm -f -- "$entry" 2>/dev/null
     fi
   done
-  [ "$1" = "$top" ] || rpm -qf -- "$1" >/dev/null 2>&1 || rmdir -- "$1" 2>/dev/null
+  case $before in *"
+$1
+"*) return ;; esac
+  [ "$1" = "$place" ] || rpm -qf -- "$1" >/dev/null 2>&1 || rmdir -- "$1" 2>/dev/null
 }
-for top in /run /tmp /var/cache /var/lib/dnf /var/log /var/tmp; do
-  [ -L "$top" ] || sweep "$top"
+for place in ${places}; do
+  [ -L "$place" ] || sweep "$place"
 done
 rm -f -- /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 rm -f -- /usr/lib/sysimage/libdnf5/transaction_history.sqlite*
@@ -27,7 +48,22 @@ rm -rf -- "$@"
 exit 0
 `;
 
-/** Removes caches, logs and temporary files. @param paths what was put there for the installation */
-export async function tidy(container: Container, manager: string, paths: readonly string[]): Promise<void> {
-  await container.shell(script, [manager, ...paths]);
+/** What `tidy` is to leave as it is: the directories that a base has in the places that are tidied. */
+export async function directoriesOf(container: Container): Promise<string> {
+  return container.shell(list);
+}
+
+/**
+ * Removes caches, logs and temporary files.
+ *
+ * @param before what `directoriesOf` gave before the installation
+ * @param paths what was put there for the installation
+ */
+export async function tidy(
+  container: Container,
+  manager: string,
+  before: string,
+  paths: readonly string[],
+): Promise<void> {
+  await container.shell(sweep, [manager, `\n${before}\n`, ...paths]);
 }

@@ -53,8 +53,8 @@ const maxNames = 64 * 1024 ** 2;
  * @param limit most of them
  * @throws ToolError for lists that do not fit together, and for paths that are not plain absolute ones
  */
-export function headerFiles(header: RpmHeader, file: string, limit: number): readonly RpmFile[] {
-  const fail = (reason: string) => cannot('read', file, reason);
+export function headerFiles(header: RpmHeader, name: string, limit: number): readonly RpmFile[] {
+  const fail = (reason: string) => cannot('read', name, reason);
   const modes = header.numbers(tags.fileModes) ?? [];
   const count = modes.length;
   if (count > limit) throw fail(`it has more than ${limit} entries`);

@@ -1,10 +1,10 @@
-import { open, type FileHandle } from 'node:fs/promises';
-import { cannotWrite } from '../../support/atomic.js';
+import type { FileHandle } from 'node:fs/promises';
 import type { Cache } from '../../support/cache.js';
-import { cannot, reasonOf } from '../../support/errors.js';
+import { cannot } from '../../support/errors.js';
 import { readAt, readRange } from '../bytes.js';
 import { decompress, type CompressionFormat } from '../decompress.js';
-import { collectEntries, type CollectedEntries } from '../entries.js';
+import { collectEntries } from '../entries.js';
+import { fillSpool, openSpool, type Spool } from '../spool.js';
 import type { RpmContainer } from './container.js';
 import type { RpmFile } from './files.js';
 import type { RpmHeader } from './header.js';
@@ -23,19 +23,15 @@ export interface VerifiedPackage {
   readonly signer: string | undefined;
 }
 
-/** Where the unpacked payload is. */
-export interface Spool {
-  readonly handle: FileHandle;
-  /** Byte offset of the archive in the file. */
-  readonly offset: number;
-  readonly collected: CollectedEntries;
+export interface PayloadSpool extends Spool {
   /** sha256 of the unpacked payload in the cache; undefined where the package itself holds it. */
   readonly payload: string | undefined;
 }
 
-export interface SpoolInput {
+export interface PayloadInput {
   readonly rpm: FileHandle;
-  readonly file: string;
+  /** What the package is called in errors. */
+  readonly name: string;
   readonly container: RpmContainer;
   readonly digests: PayloadDigests;
   readonly files: readonly RpmFile[];
@@ -48,49 +44,28 @@ export interface SpoolInput {
  *
  * @param known sha256 of the unpacked payload, where it has been unpacked before
  */
-export async function openSpool(input: SpoolInput, known: string | undefined): Promise<Spool> {
-  const { rpm, file, container, digests, files, cache, limits } = input;
-  // Without a digest of the payload as a whole, those of the files have to hold.
-  const joint = digests.packed.length + digests.unpacked.length === 0;
-  const fileDigest = joint ? fileDigestOf(container.header, file) : undefined;
-  const collect = (chunks: AsyncIterable<Uint8Array>, digest = fileDigest) =>
-    collectEntries(payloadMembers(chunks, file, files, digest), file, limits.entries);
-  const options = { name: `the payload of ${file}`, limit: limits.unpackedBytes };
+export async function openPayload(input: PayloadInput, known: string | undefined): Promise<PayloadSpool> {
+  const { rpm, name, container, digests, files, cache, limits } = input;
+  const collect = (chunks: AsyncIterable<Uint8Array>, digest?: string) =>
+    collectEntries(payloadMembers(chunks, name, files, digest), name, limits.entries);
+  const options = { name: `the payload of ${name}`, limit: limits.unpackedBytes };
 
   const unpacked = known === undefined ? undefined : await cache.find(known);
   if (unpacked !== undefined) {
-    const handle = await openFile(unpacked);
-    try {
-      const { size } = await handle.stat();
-      const spooled = decompress(readRange(handle, unpacked, 0, size), 'none', options);
-      return { handle, offset: 0, collected: await collect(spooled, undefined), payload: known };
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+    return { ...(await openSpool(unpacked, options, (chunks) => collect(chunks))), payload: known };
   }
 
   const { offset, size } = container.payload;
-  const format = await payloadFormat(rpm, file, container);
-  const packed = decompress(readRange(rpm, file, offset, size), format, options);
-  const verified = withDigests(packed, digests.unpacked, file);
+  const format = await payloadFormat(rpm, name, container);
+  const packed = decompress(readRange(rpm, name, offset, size), format, options);
+  const verified = withDigests(packed, digests.unpacked, name);
+  // Without a digest of the payload as a whole, those of the files have to hold.
+  const joint = digests.packed.length + digests.unpacked.length === 0;
+  const fileDigest = joint ? fileDigestOf(container.header, name) : undefined;
   if (format === 'none')
-    return { handle: rpm, offset, collected: await collect(verified), payload: undefined };
-
-  const temporary = await cache.temporary();
-  try {
-    const output = await open(temporary.path, 'w+');
-    try {
-      const collected = await collect(copied(verified, output, temporary.path));
-      const kept = await temporary.keep();
-      return { handle: output, offset: 0, collected, payload: kept.sha256 };
-    } catch (error) {
-      await output.close();
-      throw error;
-    }
-  } finally {
-    await temporary.discard();
-  }
+    return { handle: rpm, offset, collected: await collect(verified, fileDigest), payload: undefined };
+  const { sha256, ...spool } = await fillSpool(verified, cache, (chunks) => collect(chunks, fileDigest));
+  return { ...spool, payload: sha256 };
 }
 
 /** What is known of a package seen before. */
@@ -115,25 +90,29 @@ export async function rememberVerified(
 /** PAYLOADCOMPRESSOR; rpm leaves it out of packages that are not compressed, and long ago of those with gzip. */
 async function payloadFormat(
   rpm: FileHandle,
-  file: string,
+  name: string,
   { header, payload }: RpmContainer,
 ): Promise<CompressionFormat> {
   const archive = header.text(tags.payloadFormat) ?? 'cpio';
   if (archive !== 'cpio') {
     throw cannot(
       'read',
-      file,
+      name,
       `its payload is of the format ${JSON.stringify(archive)}, which is not supported`,
     );
   }
-  const name = header.text(tags.payloadCompressor);
-  if (name === undefined) {
-    const start = await readAt(rpm, file, payload.offset, Math.min(2, payload.size));
+  const compressor = header.text(tags.payloadCompressor);
+  if (compressor === undefined) {
+    const start = await readAt(rpm, name, payload.offset, Math.min(2, payload.size));
     return start.toString('hex') === '1f8b' ? 'gz' : 'none';
   }
-  const format = formats.get(name);
+  const format = formats.get(compressor);
   if (format === undefined) {
-    throw cannot('read', file, `the compression of its payload, ${JSON.stringify(name)}, is not supported`);
+    throw cannot(
+      'read',
+      name,
+      `the compression of its payload, ${JSON.stringify(compressor)}, is not supported`,
+    );
   }
   return format;
 }
@@ -142,6 +121,7 @@ const formats = new Map<string, CompressionFormat>([
   ['none', 'none'],
   ['gzip', 'gz'],
   ['xz', 'xz'],
+  ['lzma', 'lzma'],
   ['zstd', 'zst'],
 ]);
 
@@ -155,34 +135,10 @@ const fileDigestNames = new Map([
   [11, 'sha224'],
 ]);
 
-function fileDigestOf(header: RpmHeader, file: string): string {
+function fileDigestOf(header: RpmHeader, name: string): string {
   const number = header.number(tags.fileDigestAlgo) ?? 1;
-  const name = fileDigestNames.get(number);
-  if (name === undefined)
-    throw cannot('read', file, `its file digests are of an unknown algorithm (${number})`);
-  return name;
-}
-
-/** Passes the chunks on and writes them to the file. */
-async function* copied(
-  chunks: AsyncIterable<Uint8Array>,
-  output: FileHandle,
-  path: string,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of chunks) {
-    try {
-      await output.writeFile(chunk);
-    } catch (error) {
-      throw cannotWrite(path, error);
-    }
-    yield chunk;
-  }
-}
-
-export async function openFile(path: string): Promise<FileHandle> {
-  try {
-    return await open(path);
-  } catch (error) {
-    throw cannot('read', path, reasonOf(error), { cause: error });
-  }
+  const algorithm = fileDigestNames.get(number);
+  if (algorithm === undefined)
+    throw cannot('read', name, `its file digests are of an unknown algorithm (${number})`);
+  return algorithm;
 }

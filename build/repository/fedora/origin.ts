@@ -1,7 +1,7 @@
 import type { PackageContents } from '../../package/contents.js';
 import type { Architecture } from '../../support/architecture.js';
 import { cannot, ToolError } from '../../support/errors.js';
-import { shownUrl } from '../../support/url.js';
+import { shownUrl, tryUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
 import { checkIdentity } from '../identity.js';
 import type { LockFile } from '../lock.js';
@@ -200,13 +200,14 @@ export class FedoraOrigin implements PackageOrigin {
       return await this.#options.openPackage(path, sha256, keys);
     } catch (error) {
       if (!(error instanceof ToolError)) throw error;
+      const { message, hint = 'the repository is broken or hostile; use another', exitCode, details } = error;
+      if (!message.includes(path)) throw error;
       // The name of a file in the cache says nothing to who reads it.
-      const { hint, exitCode, details } = error;
-      throw new ToolError(error.message.replaceAll(path, `package ${name} ${version}`), {
+      throw new ToolError(message.replaceAll(path, `package ${name} ${version}`), {
         cause: error,
+        hint,
         exitCode,
         details,
-        ...(hint === undefined ? {} : { hint }),
       });
     }
   }
@@ -231,7 +232,7 @@ export class FedoraOrigin implements PackageOrigin {
   }
 
   #sourcesFor(architecture: Architecture): Promise<readonly RpmSource[]> {
-    const { mirrors, offline, cache, log } = this.#options;
+    const { mirrors, offline, cache, log, signal } = this.#options;
     const chosen =
       this.#sources.get(architecture) ??
       (async () =>
@@ -243,6 +244,7 @@ export class FedoraOrigin implements PackageOrigin {
           offline,
           cache,
           log,
+          signal,
           root: this.#root,
         }))();
     this.#sources.set(architecture, chosen);
@@ -271,12 +273,12 @@ export class FedoraOrigin implements PackageOrigin {
     for (const place of gpgKeys) {
       const file = keyFile(place);
       if (file !== undefined) files.push(file);
-      else if (/^https:\/\//i.test(place)) {
+      else if (/^https:\/\//i.test(place) && tryUrl(place) !== undefined) {
         const bytes = await (await this.#connect()).document(place, largestKeyFile);
         if (bytes !== undefined) blocks.push(bytes.toString('latin1'));
       } else {
-        throw cannot('use', configuredAt, `its key ${shownUrl(place)} would come over an open line`, {
-          hint: 'give gpgkey a file or https URL',
+        throw cannot('use', configuredAt, `its key ${shownUrl(place)} is neither a file nor an https URL`, {
+          hint: 'correct gpgkey there',
         });
       }
     }

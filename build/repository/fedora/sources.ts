@@ -1,6 +1,6 @@
 import type { Architecture } from '../../support/architecture.js';
 import type { Cache } from '../../support/cache.js';
-import { cannot } from '../../support/errors.js';
+import { cannot, ToolError } from '../../support/errors.js';
 import type { Log } from '../../support/log.js';
 import { shownUrl } from '../../support/url.js';
 import type { Fetcher } from '../fetch.js';
@@ -19,6 +19,7 @@ export interface SourceChoice {
   readonly offline: boolean;
   readonly cache: Cache;
   readonly log: Log;
+  readonly signal: AbortSignal;
   /** Directory that stands for `/`, with the host's /etc/yum.repos.d. */
   readonly root: string;
 }
@@ -84,15 +85,29 @@ async function mirrorSources(choice: SourceChoice): Promise<readonly RpmSource[]
   const lists: RpmSource[] = [];
   const single: string[] = [];
   const trees: string[] = [];
+  const dead: ToolError[] = [];
   for (const written of choice.mirrors) {
     const mirror = written
       .replaceAll('$releasever', choice.release)
       .replaceAll('$basearch', baseArchitecture(choice.architecture));
     // What it is asked for follows from the release and the architecture.
     const list = /^([^?]*\/metalink)(?:\?.*)?\/?$/.exec(mirror)?.[1];
-    if (list !== undefined) lists.push(...metalinkSources(list, choice, '--mirror'));
-    else if (await isRepository(mirror, choice)) single.push(mirror);
-    else trees.push(mirror);
+    if (list !== undefined) {
+      lists.push(...metalinkSources(list, choice, '--mirror'));
+      continue;
+    }
+    const kind = await kindOf(mirror, choice).catch((error: unknown) => {
+      if (error instanceof ToolError) return error;
+      throw error;
+    });
+    if (kind instanceof ToolError) dead.push(kind);
+    else (kind === 'repository' ? single : trees).push(mirror);
+  }
+  // The trees are mirrors of the same: it takes one of them.
+  const [tree] = trees;
+  for (const failure of dead) {
+    if (tree === undefined || choice.signal.aborted) throw failure;
+    choice.log.warn(`${failure.message}; trying ${shownUrl(tree)}`);
   }
   const listed = { ...plainSource, metalink: undefined, mirrorlist: undefined, configuredAt: '--mirror' };
   return [
@@ -117,18 +132,19 @@ const mirrorRecords = 'rpm-mirror';
 /** Bytes; a document that is larger is no repomd.xml. */
 const repomdLimit = 1024 ** 2;
 
-async function isRepository(
+async function kindOf(
   mirror: string,
   { connect, offline, cache, log }: SourceChoice,
-): Promise<boolean> {
+): Promise<'repository' | 'tree'> {
   if (offline && !mirror.startsWith('file:')) {
-    return (await cache.readRecord(mirrorRecords, shownUrl(mirror))) === '"repository"';
+    const known = await cache.readRecord(mirrorRecords, shownUrl(mirror));
+    return known === '"repository"' ? 'repository' : 'tree';
   }
   const document = await (await connect()).document(locate(mirror, 'repodata/repomd.xml'), repomdLimit);
   const kind = document === undefined ? 'tree' : 'repository';
   log.debug(`${shownUrl(mirror)} is taken for a ${kind}`);
   await cache.writeRecord(mirrorRecords, shownUrl(mirror), JSON.stringify(kind));
-  return document !== undefined;
+  return kind;
 }
 
 /**

@@ -31,7 +31,7 @@ async function survives(bytes: Buffer, policy: SignaturePolicy, whole?: string):
   const begin = performance.now();
   let outcome: string | undefined;
   try {
-    outcome = await summary(await opening.bytes(bytes, policy, limits));
+    outcome = await summary(await opening.bytes(bytes, policy, { limits }));
   } catch (error) {
     expect(error).toBeInstanceOf(ToolError);
     expect(String(error)).toMatch(/^ToolError: cannot \w+ .+: .+$/);
