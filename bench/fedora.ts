@@ -1,12 +1,12 @@
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { librariesOfTar } from './archive.js';
-import { forerunnerArchive, forerunnerCommand, forerunnerTools } from './forerunner.js';
+import { forerunnerArchive, forerunnerCommand, missingForForerunner } from './forerunner.js';
 import { missing, type Measured, type Setting } from './part.js';
 import { measure } from './process.js';
 import { buildCommand, builtFiles } from './program.js';
 import { largest, ratio, type Target } from './report.js';
-import { interleave, fixed, type Prepared, type Variant } from './rounds.js';
+import { fixed, interleave, type Prepared, type Variant } from './rounds.js';
 import { serveStandIn, standInTools, type ServedStandIn } from './stand-in.js';
 
 /** See docs/benchmarks.md. Ratios and bytes. */
@@ -17,9 +17,11 @@ const most = 2;
 
 /** Builds from the stand-in of Fedora, over HTTP on loopback. */
 export async function measureFedora(setting: Setting): Promise<Measured> {
+  const nothing = { series: [], targets: [], more: undefined };
   const notes = await missing('Fedora', ...standInTools);
-  if (notes.length > 0) return { series: [], targets: [], more: undefined, notes };
-  const standIn = await serveStandIn(setting.directory);
+  if (notes.length > 0) return { ...nothing, notes };
+  const standIn = await serveStandIn(setting.directory).catch((error: unknown) => String(error));
+  if (typeof standIn === 'string') return { ...nothing, notes: [`Fedora not measured: ${standIn}`] };
   try {
     return await measureFrom(standIn, setting);
   } finally {
@@ -45,7 +47,7 @@ async function measureFrom(
     const cwd = await mkdtemp(join(directory, 'cold-'));
     return { ...buildCommand(cwd, [own], source), directory: cwd };
   };
-  const notes = await missing('forerunner', ...forerunnerTools);
+  const notes = await missingForForerunner(directory);
   // A cold run leaves it filled for the warm one of its round.
   let cache = '';
   const forerunner = (name: string, prepare: () => Promise<Prepared>): Variant => ({

@@ -1,11 +1,19 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Command } from './process.js';
+import { missing } from './part.js';
+import { measure, type Command } from './process.js';
 import type { ServedStandIn } from './stand-in.js';
 
-/** The programs that the forerunner runs. */
-export const forerunnerTools = ['bash', 'cpio', 'dnf', 'readelf', 'rpm2cpio', 'sed', 'tar'] as const;
+/** @returns what keeps the forerunner from being measured */
+export async function missingForForerunner(cwd: string): Promise<readonly string[]> {
+  const notes = await missing('forerunner', 'bash', 'cpio', 'dnf', 'readelf', 'rpm2cpio', 'sed', 'tar');
+  if (notes.length > 0) return notes;
+  return measure({ argv: ['dnf', 'download', '--help'], cwd }, undefined).then(
+    () => [],
+    () => ['forerunner not measured: dnf has no command "download", which is one of its core plugins'],
+  );
+}
 
 const script = fileURLToPath(new URL('../bench/forerunner.sh', import.meta.url));
 

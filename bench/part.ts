@@ -23,7 +23,7 @@ export interface Measured {
   readonly notes: readonly string[];
 }
 
-/** Finds programs; what it does not find becomes a note. */
+/** Looks for programs. @returns a note for each that is not there */
 export async function missing(purpose: string, ...names: readonly string[]): Promise<readonly string[]> {
   const notes: string[] = [];
   for (const name of names) {

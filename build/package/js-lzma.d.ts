@@ -8,10 +8,10 @@ declare module 'js-lzma' {
     writeByte(byte: number): void;
   }
 
-  class Decoder {
+  interface Decoder {
     /** The dictionary. Where `create` puts an array that grows, any of the same size does. */
     readonly _outWindow: { _buffer: number[] | Uint8Array };
-    /** What is left in the range coder, a signed number of 32 bits. */
+    /** What is left in the range coder: its low 32 bits count. */
     readonly _rangeDecoder: { readonly _code: number };
     /** Reads the five bytes that .lzma files begin with. @returns false when they are not valid */
     setDecoderProperties(source: ByteSource): boolean;
@@ -24,6 +24,6 @@ declare module 'js-lzma' {
     decode(source: ByteSource, sink: ByteSink, size: number): boolean;
   }
 
-  const library: { readonly Decoder: typeof Decoder };
+  const library: { readonly Decoder: new () => Decoder };
   export default library;
 }

@@ -71,7 +71,7 @@ async function decode(
   if (!decoder.decode(source, sink, bytes)) throw new Error('the lzma data is damaged');
   if (source.left > 0) return { sink, fault: 'there is garbage after the lzma data' };
   // An encoder leaves nothing in the range coder: the one check that the format has.
-  return { sink, fault: decoder._rangeDecoder._code === 0 ? undefined : 'the lzma data is damaged' };
+  return { sink, fault: (decoder._rangeDecoder._code | 0) === 0 ? undefined : 'the lzma data is damaged' };
 }
 
 interface Header {

@@ -7,8 +7,8 @@ import { definition, from, makeTinyArchive, tinyTools } from './tiny.js';
 
 const page = readFileSync(new URL('../../docs/json.md', import.meta.url), 'utf8');
 
-/** Reasons and notes that an image of the little archive has no cause for. */
-const elsewhere = /\.reason\.(by|field)$|\.dlopenNotes/;
+/** Reasons and notes that an image of the little archive has no cause for, and what only one upon a base has. */
+const elsewhere = /\.reason\.(by|field)$|\.dlopenNotes|\.(upon|basePackages|base)$/;
 
 describe.skipIf(!requireTools(...tinyTools))('docs/json.md', () => {
   let archive: TestArchive;

@@ -83,7 +83,7 @@ describe('the commands of the README', () => {
       const standard = /default: "(\w+)"/.exec(help)?.[1];
       if (standard !== undefined) expect(row).toContain(`\`${standard}\``);
     }
-    expect(compared).toBe(2);
+    expect(compared).toBe(3);
   });
 });
 

@@ -72,7 +72,10 @@ export const runOnFedora: readonly string[] = [
 ];
 
 /** Documented commands that are part of the checks themselves, and the file that runs them. */
-export const runBy: ReadonlyMap<string, string> = new Map([['.ci/run', '.github/workflows/ci.yml']]);
+export const runBy: ReadonlyMap<string, string> = new Map([
+  ['.ci/run', '.github/workflows/ci.yml'],
+  ['npm run host:fedora', 'test/support/fedora-stand-in.ts'],
+]);
 
 /** Whether `.ci/run` does everything that the command does, by itself or inside its npm scripts. */
 export function isPartOfCi(command: string): boolean {

@@ -14,16 +14,17 @@ const present: ReadonlySet<string> = new Set([
 /** What making the base and serving it takes. */
 export const fedoraRegistryTools = ['buildah', 'docker-registry', 'mmdebstrap', 'flock', 'rpmbuild', 'tar'];
 
+export interface FedoraRegistry extends Registry {
+  /** Digests of the base's layers, uncompressed. */
+  readonly baseLayers: readonly string[];
+}
+
 /**
  * A registry that has a stand-in of Fedora's minimal image, with a real dnf in it, for the host's architecture.
  *
  * @param directory existing, for its files and for the storage in which the base is made
- * @returns also the digests of the base's layers, uncompressed
  */
-export async function startFedoraRegistry(
-  standIn: StandIn,
-  directory: string,
-): Promise<Registry & { readonly baseLayers: readonly string[] }> {
+export async function startFedoraRegistry(standIn: StandIn, directory: string): Promise<FedoraRegistry> {
   const registry = await startRegistry(join(directory, 'registry'));
   const storage = privateStorage(join(directory, 'base-storage'));
   try {

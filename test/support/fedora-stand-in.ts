@@ -65,7 +65,7 @@ export async function fedoraStandIn(): Promise<StandIn | undefined> {
   };
 }
 
-/** @returns the directory that the program prints */
+/** Does what `npm run host:fedora` does. @returns the directory that the program prints */
 async function makeStandIn(): Promise<string> {
   const { stdout } = await run({
     argv: [process.execPath, join(checkout, 'dist/host/fedora-stand-in.js')],

@@ -8,9 +8,10 @@ import { loadDefinition } from '../../build/definition/load.js';
 import { buildOnBase, type BuiltOnBase } from '../../build/image/on-base.js';
 import { run } from '../../build/support/exec.js';
 import { silentLog } from '../../build/support/log.js';
-import { baseReference, importDnfBase } from '../support/base-image.js';
+import { baseReference } from '../support/base-image.js';
 import { privateStorage, type PrivateStorage } from '../support/buildah.js';
 import { listNames } from '../support/extract.js';
+import { fedoraRegistryTools, startFedoraRegistry, type FedoraRegistry } from '../support/fedora-registry.js';
 import { fedoraStandIn } from '../support/fedora-stand-in.js';
 import { hostArchitecture } from '../support/host.js';
 import { leaseByDhclient, leaseByUdhcpc } from '../support/lab-client.js';
@@ -18,55 +19,26 @@ import { checkout } from '../support/lab-image.js';
 import { openPodman } from '../support/lab-podman.js';
 import { openLab, serverAddress } from '../support/lab.js';
 import { serverConfig } from '../support/on-base.js';
-import { startRegistry, type Registry } from '../support/registry.js';
 import { requireThat, requireTools } from '../support/tools.js';
 
 const standIn = await fedoraStandIn();
 const ready =
   standIn !== undefined &&
   requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
-  requireTools('buildah', 'docker-registry', 'mmdebstrap', 'flock', 'rpmbuild', 'tar') &&
+  requireTools(...fedoraRegistryTools) &&
   requireTools('ip', 'ethtool', 'podman', 'runc', 'udhcpc', 'dhclient');
-
-/** What Debian's files are there for, in Fedora's words. */
-const present: ReadonlySet<string> = new Set([
-  ...['filesystem', 'setup', 'fedora-release-common', 'fedora-release-identity-basic'],
-  ...['glibc', 'glibc-common', 'bash', 'coreutils', 'coreutils-common', 'grep', 'sed'],
-]);
 
 describe.skipIf(!ready)('dhcpd on a base of Fedora', { timeout: 240_000 }, () => {
   let scratch: string;
   let storage: PrivateStorage;
-  let registry: Registry;
+  let registry: FedoraRegistry;
   let built: BuiltOnBase;
-  let baseLayers: readonly string[];
 
   beforeAll(async () => {
     if (standIn === undefined) return;
     scratch = await mkdtemp(join(tmpdir(), 'fedora-image-'));
-    registry = await startRegistry(join(scratch, 'registry'));
+    registry = await startFedoraRegistry(standIn, scratch);
     storage = privateStorage(join(scratch, 'storage'));
-    const packages = standIn.packages.filter(
-      ({ repository, architecture, nevra }) =>
-        repository === 'fedora' &&
-        architecture === hostArchitecture &&
-        !nevra.endsWith('.i686') &&
-        present.has(nevra.replace(/-[^-]*-[^-]*$/, '')),
-    );
-    const base = importDnfBase(
-      storage,
-      scratch,
-      packages.map(({ file }) => join(standIn.root, file)),
-    );
-    storage.buildah(
-      'push',
-      '--quiet',
-      '--tls-verify=false',
-      base,
-      `docker://${registry.host}/fedora-minimal:45`,
-    );
-    baseLayers = layersOf(base);
-    storage.buildah('rmi', '--all', '--force');
 
     const definition = await loadDefinition(join(checkout, 'images/fedora/dhcpd.yaml'));
     expect(definition.base).toBe(baseReference);
@@ -118,7 +90,7 @@ describe.skipIf(!ready)('dhcpd on a base of Fedora', { timeout: 240_000 }, () =>
 
   it('adds one layer to those of the base', () => {
     const own = built.image.manifests[0]?.diffId ?? '';
-    expect(layersOf('localhost/dhcpd:latest')).toEqual([...baseLayers, own]);
+    expect(layersOf('localhost/dhcpd:latest')).toEqual([...registry.baseLayers, own]);
   });
 
   it('holds the newest dhcp-server with what it requires, and nothing beside the packages', () => {

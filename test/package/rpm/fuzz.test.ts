@@ -64,7 +64,7 @@ describe.skipIf(!requireTools('rpmbuild', 'rpmsign', 'gpg', 'gpgconf'))('damaged
     policy = await policyOf(sign);
   });
 
-  it.each(['w.ufdio', 'w6.gzdio', 'w2.xzdio', 'w3.zstdio'])(
+  it.each(['w.ufdio', 'w6.gzdio', 'w2.xzdio', 'w1.lzdio', 'w3.zstdio'])(
     'end in an error or the whole package, whichever byte is changed (%s)',
     async (payload) => {
       const bytes = readFileSync(opening.build({ files, payload, sign }));
@@ -82,7 +82,7 @@ describe.skipIf(!requireTools('rpmbuild', 'rpmsign', 'gpg', 'gpgconf'))('damaged
     120_000,
   );
 
-  it.each(['w.ufdio', 'w6.gzdio', 'w2.xzdio', 'w3.zstdio'])(
+  it.each(['w.ufdio', 'w6.gzdio', 'w2.xzdio', 'w1.lzdio', 'w3.zstdio'])(
     'end in an error or a package, when their digests fit the damage (%s)',
     async (payload) => {
       const parts = partsOf(readFileSync(opening.build({ files, payload })));
