@@ -20,7 +20,9 @@ export async function measureFedora(setting: Setting): Promise<Measured> {
   const nothing = { series: [], targets: [], more: undefined };
   const notes = await missing('Fedora', ...standInTools);
   if (notes.length > 0) return { ...nothing, notes };
-  const standIn = await serveStandIn(setting.directory).catch((error: unknown) => String(error));
+  const standIn = await serveStandIn(setting.directory).catch((error: unknown) =>
+    error instanceof Error ? error.message : String(error),
+  );
   if (typeof standIn === 'string') return { ...nothing, notes: [`Fedora not measured: ${standIn}`] };
   try {
     return await measureFrom(standIn, setting);

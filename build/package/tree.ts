@@ -88,7 +88,10 @@ class MergedTree implements PackageTree {
     if (this.packages.includes(contents)) return;
     const added = new Map<string, Owned>();
     const realDirectories = new Map<string, string>();
-    const fail = (reason: string) => cannot('add', nameOf(contents), reason);
+    const fail = (reason: string) =>
+      cannot('add', nameOf(contents), reason, {
+        hint: 'the two are not made for one system: choose another release, or other packages in the definition',
+      });
     for (const entry of contents.entries) {
       const path = below(this.#realDirectory(parentOf(entry.path), realDirectories), nameIn(entry.path));
       const alias = this.#aliases.get(path);

@@ -20,6 +20,8 @@ export interface MetalinkVersion {
   readonly checksums: readonly Checksum[];
 }
 
+const wrongUrl = 'check the URL, or use another list of mirrors or a mirror with --mirror URL';
+
 /** More mirrors than anybody waits for. */
 const mostMirrors = 1000;
 const mostVersions = 100;
@@ -39,11 +41,11 @@ const names = [
 export function parseMetalink(document: Uint8Array, where: string): Metalink {
   try {
     const root = readXmlTree(document, names);
-    if (root.name !== 'metalink') throw cannot('read', where, 'it is no metalink');
+    if (root.name !== 'metalink') throw cannot('read', where, 'it is no metalink', { hint: wrongUrl });
     const file = childrenOf(childOf(root, 'files'), 'file').find(
       ({ attributes }) => attributes.get('name') === 'repomd.xml',
     );
-    if (file === undefined) throw cannot('read', where, 'it names no repomd.xml');
+    if (file === undefined) throw cannot('read', where, 'it names no repomd.xml', { hint: wrongUrl });
     const current = versionOf(file);
     if (current === undefined) {
       throw cannot('trust', where, 'it has no SHA-256 or SHA-512 hash of repomd.xml', {

@@ -77,12 +77,15 @@ export function readRecord(line: string, where: string): RpmRecord {
   try {
     record = JSON.parse(line);
   } catch (error) {
-    throw cannot('read', where, 'the index of its packages is damaged', { cause: error });
+    throw cannot('read', where, 'the index of its packages is damaged', {
+      cause: error,
+      hint: 'empty the cache with npx dhcpd-scratch cache clean',
+    });
   }
   const text = (field: keyof RecordHead): string => textOf(record, field);
   const name = text('name');
-  const fail = (reason: string, hint?: string): Error =>
-    cannot('read', `${where} at ${name}`, reason, hint === undefined ? {} : { hint });
+  const fail = (reason: string, hint = broken): Error =>
+    cannot('read', `${where} at ${name}`, reason, { hint });
   const number = (field: 'epoch' | 'size' | 'built'): number => {
     const digits = text(field);
     if (!/^[0-9]{1,15}$/.test(digits)) throw fail(`the ${field} ${JSON.stringify(digits)} is no number`);
@@ -91,7 +94,8 @@ export function readRecord(line: string, where: string): RpmRecord {
   const version = text('version');
   const release = text('release');
   const architecture = text('architecture');
-  if (!nameSyntax.test(name)) throw cannot('read', where, `the name ${JSON.stringify(name)} is malformed`);
+  if (!nameSyntax.test(name))
+    throw cannot('read', where, `the name ${JSON.stringify(name)} is malformed`, { hint: broken });
   for (const part of [version, release, architecture]) {
     if (!versionSyntax.test(part)) throw fail(`${JSON.stringify(part)} is malformed`);
   }
@@ -101,7 +105,7 @@ export function readRecord(line: string, where: string): RpmRecord {
   }
   const path = safeLocation(text('path'));
   if (path === undefined) {
-    throw fail(`the location ${JSON.stringify(text('path'))} leaves the repository`, broken);
+    throw fail(`the location ${JSON.stringify(text('path'))} leaves the repository`);
   }
   return {
     name,

@@ -28,6 +28,8 @@ const names = [
   ...['repomd', 'revision', 'data', 'type', 'checksum', 'location', 'href', 'timestamp', 'size', 'open-size'],
 ];
 
+const broken = { hint: 'the repository is broken: try again later, or use another mirror with --mirror URL' };
+
 /** The types that this program reads. Others may be of any form. */
 const wanted = ['primary', 'filelists', 'modules'];
 
@@ -35,14 +37,14 @@ const wanted = ['primary', 'filelists', 'modules'];
 export function parseRepomd(document: Uint8Array, where: string): Repomd {
   try {
     const root = readXmlTree(document, names);
-    if (root.name !== 'repomd') throw cannot('read', where, 'it is no repomd.xml');
+    if (root.name !== 'repomd') throw cannot('read', where, 'it is no repomd.xml', broken);
     const files = new Map<string, RepomdFile>();
     let newest = 0;
     for (const data of childrenOf(root, 'data')) {
       newest = Math.max(newest, wholeNumber(childOf(data, 'timestamp')?.text) ?? 0);
       const type = data.attributes.get('type') ?? '';
       if (!wanted.includes(type)) continue;
-      if (files.has(type)) throw cannot('read', where, `it has more than one ${type}`);
+      if (files.has(type)) throw cannot('read', where, `it has more than one ${type}`, broken);
       const sum = childOf(data, 'checksum');
       const checksum = parseChecksum(sum?.attributes.get('type'), sum?.text);
       if (checksum === undefined) {
@@ -58,7 +60,7 @@ export function parseRepomd(document: Uint8Array, where: string): Repomd {
         });
       }
       const size = wholeNumber(childOf(data, 'size')?.text);
-      if (size === undefined) throw cannot('read', where, `it does not say how large ${type} is`);
+      if (size === undefined) throw cannot('read', where, `it does not say how large ${type} is`, broken);
       files.set(type, {
         type,
         path,

@@ -155,6 +155,8 @@ async function newest(
   }
   if (best === undefined)
     throw failure ?? cannot('find', `the repository ${source.id}`, `${source.configuredAt} names no URL`);
+  // Over plain http an old list may be played again together with what it lists.
+  if (!places.isSafe) await refuseOlder(best.found, source, context);
   return best.found;
 }
 
