@@ -59,7 +59,7 @@ export async function chooseFamily(
           ...options,
           release: debian.release,
           decompressFile,
-          openPackage: (path, sha256) => openDeb(path, sha256, options.cache),
+          openPackage: (path, sha256, name) => openDeb(path, sha256, options.cache, { name }),
         }),
       layoutPackages: [],
       directoryLinks: () => mergedUsr,
@@ -87,7 +87,7 @@ export function fedoraOrigin(
     pinned: keys,
     prefer,
     decompressFile,
-    openPackage: (path, sha256, policy) => openRpm(path, sha256, options.cache, policy),
+    openPackage: (path, sha256, keys, name) => openRpm(path, sha256, options.cache, keys, { name }),
   });
 }
 

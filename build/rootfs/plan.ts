@@ -177,7 +177,13 @@ export function planRootfs(input: PlanInput): RootfsPlan {
     const owned = { uid: id, gid: id, owner: undefined, reason } as const;
     draft.add({ ...owned, kind: 'directory', path: directory.slice(1), mode: 0o755 });
     for (const file of files) {
-      draft.add({ ...owned, kind: 'text', path: `${directory.slice(1)}/${file}`, mode: 0o644, content: Buffer.alloc(0) });
+      draft.add({
+        ...owned,
+        kind: 'text',
+        path: `${directory.slice(1)}/${file}`,
+        mode: 0o644,
+        content: Buffer.alloc(0),
+      });
     }
   }
   if (input.loaderCache !== undefined) {

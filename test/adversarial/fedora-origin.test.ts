@@ -60,7 +60,7 @@ describe.skipIf(!requireTools(...fedoraTools))('the .repo files of a host', { ti
       signal: new AbortController().signal,
       log: { ...silentLog, warn: (text) => warnings.push(text) },
       decompressFile,
-      openPackage: (path, sha256, keys) => openRpm(path, sha256, cache, keys),
+      openPackage: (path, sha256, keys, name) => openRpm(path, sha256, cache, keys, { name }),
     });
     try {
       const archive = await origin.archive(made);

@@ -53,7 +53,7 @@ describe('a name of a package', () => {
         config: undefined,
         capabilities: [],
         inventory: undefined,
-          loaderCache: undefined,
+        loaderCache: undefined,
         epoch: 0,
       });
     } finally {

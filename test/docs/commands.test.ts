@@ -74,7 +74,9 @@ describe('the documents', () => {
 
   it('hold every command that is tested as one of theirs', () => {
     const documented = new Set(all.map(({ text }) => inOneLine(text)));
-    expect([...runs.keys(), ...runBy.keys(), ...runOnFedora].filter((command) => !documented.has(command))).toEqual([]);
+    expect(
+      [...runs.keys(), ...runBy.keys(), ...runOnFedora].filter((command) => !documented.has(command)),
+    ).toEqual([]);
   });
 
   it('name npm scripts that exist', () => {

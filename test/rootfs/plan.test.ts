@@ -105,9 +105,17 @@ describe('planRootfs', () => {
     expect(find(entries, 'etc/group')).toMatchObject({ content: Buffer.from('served:x:177:\n') });
     expect(find(entries, 'etc/served')).toMatchObject({ kind: 'directory', uid: 0, mode: 0o755 });
     expect(find(entries, 'var/lib/served')).toMatchObject({ kind: 'directory', uid: 177, gid: 177 });
-    expect(find(entries, 'var/lib/served/b')).toMatchObject({ kind: 'text', content: Buffer.alloc(0), uid: 177, gid: 177 });
+    expect(find(entries, 'var/lib/served/b')).toMatchObject({
+      kind: 'text',
+      content: Buffer.alloc(0),
+      uid: 177,
+      gid: 177,
+    });
     expect(find(entries, 'var/lib')).toMatchObject({ kind: 'directory', uid: 0 });
-    expect(find(entries, 'var/lib/dpkg/server')).toMatchObject({ kind: 'text', content: Buffer.from('server') });
+    expect(find(entries, 'var/lib/dpkg/server')).toMatchObject({
+      kind: 'text',
+      content: Buffer.from('server'),
+    });
   });
 
   it('is sorted by bytes, each entry once, each below a directory, whatever is asked in whatever order', async () => {

@@ -57,7 +57,12 @@ export interface Dependency {
 }
 
 /** package/ comes after this stage, so its functions are handed in. Who hands them in closes the packages. */
-export type OpenPackage = (path: string, sha256: string) => Promise<PackageContents>;
+export type OpenPackage = (
+  path: string,
+  sha256: string,
+  /** What the package is called in errors. */
+  name: string,
+) => Promise<PackageContents>;
 /** @param limit most unpacked bytes */
 export type DecompressFile = (
   path: string,
@@ -132,7 +137,7 @@ export async function openArchive(options: ArchiveOptions): Promise<DebianArchiv
           label: `${record.name} ${record.version}`,
         })
         .then(async (path) => {
-          const file = await openPackage(path, record.sha256);
+          const file = await openPackage(path, record.sha256, `package ${record.name} ${record.version}`);
           checkIdentity(file, record);
           return file;
         });

@@ -57,7 +57,7 @@ export class DebianOrigin implements PackageOrigin {
       family: 'debian',
       title: 'Debian',
       release: await this.wantedRelease(),
-      open: async (record) => this.#open(await this.#fetch(record), record.sha256),
+      open: async (record) => this.#open(await this.#fetch(record), record),
     });
   }
 
@@ -80,7 +80,7 @@ export class DebianOrigin implements PackageOrigin {
       log,
       now,
       decompressFile,
-      openPackage: (path, sha256) => this.#keep(openPackage(path, sha256)),
+      openPackage: (...of) => this.#keep(openPackage(...of)),
     });
     this.#archives.push(archive);
     return asPackageArchive(archive);
@@ -133,8 +133,8 @@ export class DebianOrigin implements PackageOrigin {
     });
   }
 
-  #open(path: string, sha256: string): Promise<PackageContents> {
-    return this.#keep(this.#options.openPackage(path, sha256));
+  #open(path: string, { name, version, sha256 }: PackageRecord): Promise<PackageContents> {
+    return this.#keep(this.#options.openPackage(path, sha256, `package ${name} ${version}`));
   }
 
   #keep(contents: Promise<PackageContents>): Promise<PackageContents> {

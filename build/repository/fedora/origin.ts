@@ -18,6 +18,7 @@ import type {
 import { familyOfSystem, readOsRelease } from '../os-release.js';
 import type { Keyring } from '../signature.js';
 import { fetchChecked } from './checked-blob.js';
+import { evrText } from './evr.js';
 import { keyFile, packageKeys, type PackageKeys } from './keys.js';
 import { layoutPackages } from './layout.js';
 import { locate } from './location.js';
@@ -34,7 +35,13 @@ export interface FedoraOriginOptions extends OriginOptions {
   /** Packages to take where several provide one library. */
   readonly prefer: readonly string[];
   /** package/ comes after this stage, so its functions are handed in. Who hands them in need not close the packages. */
-  readonly openPackage: (path: string, sha256: string, keys: PackageKeys) => Promise<PackageContents>;
+  readonly openPackage: (
+    path: string,
+    sha256: string,
+    keys: PackageKeys,
+    /** What the package is called in errors. */
+    name: string,
+  ) => Promise<PackageContents>;
   readonly decompressFile: DecompressFile;
   /** Directory that stands for `/`, with /etc/os-release and /etc/yum.repos.d. Default: `/`. */
   readonly root?: string;
@@ -167,7 +174,7 @@ export class FedoraOrigin implements PackageOrigin {
   /** Fetches a package that was chosen, proves that it is what its repository says, and opens it. */
   async #openFound({ record, repository }: FoundPackage): Promise<OpenedPackage> {
     const { name, architecture, checksum, size } = record;
-    const version = versionOf(record);
+    const version = evrText(record);
     const { cache, log } = this.#options;
     const { path, sha256 } = await fetchChecked(
       repository.urls(record),
@@ -197,18 +204,12 @@ export class FedoraOrigin implements PackageOrigin {
   async #openFile(path: string, { name, version, sha256 }: PackageRecord): Promise<PackageContents> {
     const keys = await this.#packageKeys();
     try {
-      return await this.#options.openPackage(path, sha256, keys);
+      return await this.#options.openPackage(path, sha256, keys, `package ${name} ${version}`);
     } catch (error) {
-      if (!(error instanceof ToolError)) throw error;
-      const { message, hint = 'the repository is broken or hostile; use another', exitCode, details } = error;
-      if (!message.includes(path)) throw error;
-      // The name of a file in the cache says nothing to who reads it.
-      throw new ToolError(message.replaceAll(path, `package ${name} ${version}`), {
-        cause: error,
-        hint,
-        exitCode,
-        details,
-      });
+      if (!(error instanceof ToolError) || error.hint !== undefined) throw error;
+      const { message, exitCode, details } = error;
+      const hint = 'the repository is broken or hostile; use another';
+      throw new ToolError(message, { cause: error, hint, exitCode, details });
     }
   }
 
@@ -388,11 +389,6 @@ class FedoraArchive implements PackageArchive {
       hint: `choose another release with --suite, or correct packages in the definition${close === undefined ? '' : ` (did you mean ${close}?)`}`,
     });
   }
-}
-
-/** As rpm writes it: no epoch is the epoch 0, and repositories do not tell them apart. */
-function versionOf({ epoch, version, release }: FoundPackage['record']): string {
-  return `${epoch === 0 ? '' : `${epoch}:`}${version}-${release}`;
 }
 
 /** A day such as `2026-11-20`. @param seconds whatever a repository says, even what no calendar has */
