@@ -1,6 +1,6 @@
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { missing } from './part.js';
 import { measure, type Command } from './process.js';
 import type { ServedStandIn } from './stand-in.js';
@@ -23,11 +23,13 @@ export const forerunnerArchive = 'forerunner.tar';
 /**
  * The command of forerunner.sh, with an empty directory to work in, which the caller removes.
  *
+ * @param more directory of a further repository
  * @param cache what dnf keeps, and its package files; a run leaves it filled for the next
  */
 export async function forerunnerCommand(
   cwd: string,
   cache: string,
+  more: string | undefined,
   { metalink, release }: ServedStandIn,
   architecture: string,
 ): Promise<Command & { readonly directory: string }> {
@@ -45,6 +47,7 @@ export async function forerunnerCommand(
         `name=${name}`,
         `metalink=${metalink}?repo=${name}&arch=${architecture}`,
       ]),
+      ...(more === undefined ? [] : ['[more]', 'name=more', `baseurl=${pathToFileURL(more).href}`]),
       '',
     ].join('\n'),
   );

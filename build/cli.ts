@@ -86,7 +86,7 @@ function createProgram(): Command {
     });
 
   const why = program.command('why').description('show the chain from the server to one file of the image');
-  why.argument('<path>', 'a path in the image, such as /usr/lib/x86_64-linux-gnu/libc.so.6');
+  why.argument('<path>', 'a path in the image, such as /lib64/libc.so.6');
   imageOptions(why)
     .option(...locked)
     .action(async (path: string, definition: string, options: ImageOptions & GlobalOptions) => {
@@ -156,7 +156,7 @@ function imageOptions(command: Command): Command {
 }
 
 function distroOption(): Option {
-  return new Option('--distro <family>', 'whose packages; auto is the host’s family')
+  return new Option('--distro <family>', 'whose packages; auto is the host’s family, and Fedora elsewhere')
     .choices(['auto', ...families])
     .default('auto');
 }
@@ -166,7 +166,7 @@ function mirrorOption(description: string): Option {
     ...(before ?? []),
     url,
   ];
-  return new Option('--mirror <url>', `${description}; may be repeated, for security updates`).argParser(all);
+  return new Option('--mirror <url>', `${description}; may be repeated`).argParser(all);
 }
 
 function globalOptions(command: Command): Command {

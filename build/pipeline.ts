@@ -38,6 +38,7 @@ import { cachedLayer } from './rootfs/layer-cache.js';
 import { planRootfs, type Reason, type RootfsPlan } from './rootfs/plan.js';
 import { describeReason, rankOfReason } from './rootfs/reason.js';
 import type { Architecture } from './support/architecture.js';
+import { allOf } from './support/all-of.js';
 import { cannotWrite } from './support/atomic.js';
 import { makeDirectories } from './support/directories.js';
 import { cannot } from './support/errors.js';
@@ -163,12 +164,6 @@ export async function buildImages(
   } finally {
     await prepared.close();
   }
-}
-
-/** Like Promise.all, but nothing goes on behind the back of who tidies up after a failure. */
-async function allOf<Result>(work: readonly Promise<Result>[]): Promise<readonly Result[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }
 
 /** `auto` is the embedded writer: its digest is the same on every machine, whether buildah is there or not. */

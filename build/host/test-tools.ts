@@ -76,6 +76,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
 
 /** What those programs need beside them, on Debian only recommended or left to the administrator. */
 export const testSupport: readonly string[] = [
+  'dnf-plugins-core', // dnf download, in the benchmark
   'dnsmasq-base', // the libraries of dnsmasq, which docs/writing-a-definition.md unpacks and runs
   'fuse-overlayfs', // storage of rootless Podman and Buildah
   'golang-github-containers-image', // registries.conf of Podman, Buildah and Skopeo

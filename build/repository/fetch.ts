@@ -256,7 +256,7 @@ class CachingFetcher implements Fetcher {
     if (error instanceof ToolError) return error;
     const hint =
       (error instanceof TransportFailure ? error.hint : hintOf(error)) ??
-      'try again later, or use another archive with --mirror URL';
+      'try again later, or use another mirror with --mirror URL';
     return cannot('fetch', what, reasonOf(error), { cause: error, hint });
   }
 

@@ -1,6 +1,7 @@
 import type { Family } from '../definition/definition.js';
 import type { PackageContents } from '../package/contents.js';
 import type { Architecture } from '../support/architecture.js';
+import { allOf } from '../support/all-of.js';
 import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { checkIdentity } from './identity.js';
 import type { LockedTarget, LockFile } from './lock.js';
@@ -43,7 +44,7 @@ export async function openLocked(
     );
   }
   try {
-    const packages = await Promise.all(
+    const packages = await allOf(
       target.packages.map(async (record) => {
         const contents = await open(record);
         checkIdentity(contents, record);

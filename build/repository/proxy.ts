@@ -34,7 +34,8 @@ export function proxyFor(
   return proxy;
 }
 
-const proxyHint = 'see http_proxy, https_proxy, all_proxy, and Acquire::http::Proxy in the apt configuration';
+const proxyHint =
+  'see http_proxy, https_proxy and all_proxy in the environment, and for Debian packages also Acquire::http::Proxy in the apt configuration';
 
 /** no_proxy is a list of `host`, `.domain`, `*.domain`, each with an optional port, or `*`. */
 function isExempt(url: URL, list: string): boolean {

@@ -10,6 +10,8 @@ export interface Keyring {
   readonly blocks: readonly string[];
   /** Upper-case hexadecimal; with `!` at the end exactly this key, no subkey of it. Empty: every key. */
   readonly fingerprints: readonly string[];
+  /** What to do for other keys, in hints. Undefined: what helps where apt's configuration names them. */
+  readonly remedy?: string;
 }
 
 // Loaded on first use: a build from a lock file and a filled cache verifies no Release and never needs it.
@@ -151,7 +153,8 @@ async function judge(
   throw cannot('trust', url, faults.length === 0 ? 'it has no signature' : faults.join('; '), {
     hint: faults.some((fault) => fault.endsWith('is in the future'))
       ? 'set the clock of this machine'
-      : `install the archive's current keys${keyring.files.length === 0 ? '' : ` (looked in ${keyring.files.join(', ')})`}, or name them with Signed-By or --keyring FILE`,
+      : (keyring.remedy ??
+        `install the archive's current keys${keyring.files.length === 0 ? '' : ` (looked in ${keyring.files.join(', ')})`}, or name them with Signed-By or --keyring FILE`),
   });
 }
 
@@ -195,15 +198,16 @@ async function keyFault(
 const otherKeys = 'name a file of OpenPGP keys with Signed-By or --keyring FILE';
 
 async function readKeyring({ url, keyring, log }: Verification): Promise<readonly PublicKey[]> {
+  const hint = keyring.remedy ?? otherKeys;
   const keys: PublicKey[] = [];
   for (const block of keyring.blocks)
-    keys.push(...(await parsing(url, 'key in Signed-By', readPublicKeys(Buffer.from(block)))));
+    keys.push(...(await parsing(url, 'key', readPublicKeys(Buffer.from(block)))));
   for (const file of keyring.files) {
     let bytes: Buffer;
     try {
       bytes = await readFile(file);
     } catch (error) {
-      throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint: otherKeys });
+      throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint });
     }
     if (bytes.length === 0) continue;
     try {
@@ -211,7 +215,7 @@ async function readKeyring({ url, keyring, log }: Verification): Promise<readonl
     } catch (error) {
       // As with apt, one unusable file among several must not hide the keys of the others.
       if (keyring.files.length === 1)
-        throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint: otherKeys });
+        throw cannot('read', `keyring ${file}`, reasonOf(error), { cause: error, hint });
       log.warn(`keyring ${file} is left out: ${reasonOf(error)}`);
     }
   }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Place } from '../support/cli.js';
 import type { TestArchive } from '../support/debian-archive.js';
 import { requireTools } from '../support/tools.js';
-import { definition, from, makeTinyArchive, tinyTools } from './tiny.js';
+import { definition, from, makeTinyArchive, release, tinyTools } from './tiny.js';
 
 const page = readFileSync(new URL('../../docs/json.md', import.meta.url), 'utf8');
 
@@ -28,7 +28,7 @@ describe.skipIf(!requireTools(...tinyTools))('docs/json.md', () => {
     ['plan', ['plan', 'tiny.yaml']],
     ['why', ['why', '/etc/passwd', 'tiny.yaml']],
     ['why', ['why', '/usr/sbin/tinyd', 'tiny.yaml']],
-    ['doctor', ['doctor']],
+    ['doctor', ['doctor', '--suite', release]],
     ['cache clean', ['cache', 'clean']],
   ])('says what %s prints', async (title, words) => {
     const source = title === 'cache clean' ? [] : from(archive);

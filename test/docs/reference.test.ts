@@ -94,7 +94,7 @@ describe('names in the documents', () => {
       .flatMap((code) => /^\$?((?:[a-z]+_proxy|CI|[A-Z]+(?:_[A-Z]+)+)(?=\/|$))/.exec(code)?.[1] ?? [])
       .filter((name) => !/^(?:CAP|NET|DT|PT)_/.test(name));
     expect(named).toEqual(expect.arrayContaining(['XDG_CACHE_HOME', 'SOURCE_DATE_EPOCH', 'no_proxy', 'CI']));
-    const sources = ['build', 'test/support'].flatMap((folder) =>
+    const sources = ['build', 'test'].flatMap((folder) =>
       readdirSync(join(project, folder), { recursive: true, encoding: 'utf8' })
         .filter((path) => path.endsWith('.ts'))
         .map((path) => readFileSync(join(project, folder, path), 'utf8')),

@@ -1,5 +1,6 @@
 import type { PackageContents } from '../../package/contents.js';
 import type { Architecture } from '../../support/architecture.js';
+import { allOf } from '../../support/all-of.js';
 import { cannot, ToolError } from '../../support/errors.js';
 import { shownUrl, tryUrl } from '../../support/url.js';
 import { createFetcher, type Fetcher } from '../fetch.js';
@@ -147,12 +148,15 @@ export class FedoraOrigin implements PackageOrigin {
   }
 
   async close(): Promise<void> {
-    for (const index of this.#indexes) index.close();
-    const opened = await Promise.allSettled(this.#opened.values());
-    await Promise.all(
-      opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value.close()] : [])),
-    );
-    await (await this.#fetcher)?.close();
+    try {
+      for (const index of this.#indexes) index.close();
+      const opened = await Promise.allSettled(this.#opened.values());
+      await Promise.all(
+        opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value.close()] : [])),
+      );
+    } finally {
+      await (await this.#fetcher)?.close();
+    }
   }
 
   async #fetchLocked(record: PackageRecord, architecture: Architecture): Promise<string> {
@@ -283,7 +287,7 @@ export class FedoraOrigin implements PackageOrigin {
         });
       }
     }
-    return { files, blocks, fingerprints: [] };
+    return { files, blocks, fingerprints: [], remedy: `correct gpgkey in ${configuredAt}` };
   }
 
   #connect(): Promise<Fetcher> {
@@ -340,7 +344,7 @@ class FedoraArchive implements PackageArchive {
     const { packages, open } = this.#options;
     const found = names.map((name) => packages.find(name) ?? this.#missing(name));
     for (const name of names) this.#taken.add(name);
-    return Promise.all(found.map((one) => open(one)));
+    return allOf(found.map((one) => open(one)));
   }
 
   /** Fedora's two, or the one package of another distribution that says what system it makes. */

@@ -41,7 +41,7 @@ const mostOpened = 8;
 
 /**
  * The package that provides a library. What packages say they provide decides, then the paths they own. Where several
- * do: those that the definition prefers, those in hand, those that the needing package or the root package requires by
+ * do: those that the definition prefers, those that the needing package or the root package requires by
  * name, and those that really hold the file where the loader searches.
  *
  * @returns undefined when no package provides it
@@ -52,13 +52,16 @@ export async function chooseProvider<One extends Candidate>(
   options: ProviderOptions<One>,
 ): Promise<Choice<One> | undefined> {
   const { soname, directories } = request;
-  const { index, architecture } = options;
+  const { index, architecture, isTaken } = options;
   const capability = sonameCapability(soname, architecture);
   const stated = byName(index.providers(capability));
-  const candidates =
+  const found =
     stated.length > 0
       ? stated
       : byName(await index.owners(directories.flatMap((path) => spellings(`${path}/${soname}`))));
+  // It is asked only for what no package in hand has where the loader searches.
+  const untaken = found.filter((candidate) => !isTaken(candidate));
+  const candidates = untaken.length > 0 ? untaken : found;
   const says = stated.length > 0 ? `provides ${capability}` : `holds ${soname}`;
   const [only] = candidates;
   if (only === undefined) return undefined;
@@ -83,16 +86,13 @@ function byName<One extends Candidate>(candidates: readonly One[]): readonly One
 
 function preferred<One extends Candidate>(
   candidates: readonly One[],
-  { prefer, isTaken }: ProviderOptions<One>,
+  { prefer }: ProviderOptions<One>,
 ): Choice<One> | undefined {
   for (const name of prefer) {
     const candidate = candidates.find((one) => one.name === name);
     if (candidate !== undefined) return { candidate, explanation: `the definition prefers ${name}` };
   }
-  const taken = candidates.filter(isTaken);
-  const [candidate] = taken;
-  if (candidate === undefined || taken.length > 1) return undefined;
-  return { candidate, explanation: `${candidate.name} is in the image already` };
+  return undefined;
 }
 
 /** The one that the needing package, or else the root package, requires by its name. */

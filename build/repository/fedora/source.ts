@@ -19,6 +19,10 @@ export interface RpmSource {
   readonly cost: number;
   /** Whether packages of modules count like all others. */
   readonly moduleHotfixes: boolean;
+  /** Whether it may be left out, with a warning, when it cannot be had. */
+  readonly skipIfUnavailable: boolean;
+  /** Whether a file of the host names it, where it can be disabled. */
+  readonly isOfHost: boolean;
   /** Where it was configured, such as `/etc/yum.repos.d/fedora.repo [updates]`. */
   readonly configuredAt: string;
 }
@@ -31,4 +35,6 @@ export const plainSource = {
   priority: 99,
   cost: 1000,
   moduleHotfixes: false,
+  skipIfUnavailable: false,
+  isOfHost: false,
 } as const satisfies Partial<RpmSource>;

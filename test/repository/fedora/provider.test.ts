@@ -88,7 +88,6 @@ describe('chooseProvider', () => {
 
   it.each<[string, readonly Made[], Partial<ProviderOptions<Candidate>>, string, string]>([
     ['the definition prefers', [], { prefer: ['y', 'x-b'] }, 'x-b', 'the definition prefers x-b'],
-    ['is in hand', [], { isTaken: ({ name }) => name === 'x-b' }, 'x-b', 'x-b is in the image already'],
     [
       'the needing package requires',
       [{ name: 'needing', requires: ['x-b', 'y'] }],
@@ -107,6 +106,13 @@ describe('chooseProvider', () => {
     const { choice, opened } = await choose([...many, ...more], changes);
     expect([choice?.candidate.name, choice?.explanation]).toEqual([name, explanation]);
     expect(opened).toEqual([]);
+  });
+
+  it('passes over packages in hand, which do not have it where the loader searches', async () => {
+    const { choice } = await choose(many.slice(1), { isTaken: ({ name }) => name === 'x-c' });
+    expect(choice?.explanation).toBe('x-b alone provides libx.so.1()(64bit)');
+    const alone = await choose(many.slice(0, 1), { isTaken: () => true });
+    expect(alone.choice?.candidate.name).toBe('x-a');
   });
 
   it('among several takes the one that has the file where the loader searches', async () => {
