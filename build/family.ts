@@ -36,10 +36,10 @@ export interface FamilySupport {
  */
 export async function chooseFamily(
   choice: FamilyChoice,
-  { name, packages, base }: ImageDefinition,
+  { name, packages }: ImageDefinition,
 ): Promise<FamilySupport> {
   const { fedora, debian } = packages;
-  const family = choice === 'auto' ? await automatic(packages, base) : choice;
+  const family = choice === 'auto' ? await automatic(packages) : choice;
   if (family === 'fedora' && fedora !== undefined) {
     return {
       family,
@@ -77,6 +77,18 @@ export async function chooseFamily(
   );
 }
 
+/**
+ * What an image upon a base installs: the base's package manager is one of Fedora's family.
+ *
+ * @throws ToolError with exit code 2 when another family was chosen, or the definition has no package of this one
+ */
+export function packageUponBase(choice: FamilyChoice, { name, packages }: ImageDefinition): FedoraPackage {
+  const reason = 'an image upon a base is made of Fedora packages';
+  if (choice === 'debian') throw cannot('build', name, reason, { hint: 'leave --distro out', exitCode: 2 });
+  if (packages.fedora !== undefined) return packages.fedora;
+  throw cannot('build', name, reason, { hint: 'add fedora under packages in the definition', exitCode: 2 });
+}
+
 export function fedoraOrigin(
   { release, keys, prefer }: FedoraPackage,
   options: Omit<OriginOptions, 'release'>,
@@ -92,8 +104,8 @@ export function fedoraOrigin(
 }
 
 /** The host's family; Fedora elsewhere; and the only one there is when the definition has no choice. */
-async function automatic(packages: ImageDefinition['packages'], base: string | undefined): Promise<Family> {
+async function automatic(packages: ImageDefinition['packages']): Promise<Family> {
   if (packages.fedora === undefined) return 'debian';
-  if (packages.debian === undefined || base !== undefined) return 'fedora';
+  if (packages.debian === undefined) return 'fedora';
   return familyOfSystem(await readOsRelease()) ?? 'fedora';
 }

@@ -1,4 +1,4 @@
-import { chooseFamily, fedoraOrigin } from './family.js';
+import { fedoraOrigin, packageUponBase } from './family.js';
 import type { FedoraPackage, ImageDefinition } from './definition/definition.js';
 import { buildOnBase, resolveBase, type OnBaseInput, type OnBaseManifest } from './image/on-base.js';
 import { imageReference } from './image/reference.js';
@@ -17,6 +17,7 @@ import { cannotWrite } from './support/atomic.js';
 import { makeDirectories } from './support/directories.js';
 import { cannot } from './support/errors.js';
 import { sourceDateEpoch } from './support/source-date-epoch.js';
+import { shownUrl } from './support/url.js';
 
 /** A definition of an image upon another. */
 export type BasedDefinition = ImageDefinition & { readonly base: string };
@@ -38,30 +39,33 @@ export async function buildImagesOnBase(
   const reference = target.reference === undefined ? undefined : imageReference(target.reference);
   refuseWhatBuildahCannot(definition, request, target);
   const based = await openBased(definition, request, services);
-  const { use, lock, origin, service } = based;
+  const { use, lock, origin, service, release } = based;
   try {
     const { signal, exec, environment, log } = services;
-    const release = await origin.wantedRelease();
-    const architectures = await architecturesOf(request, based);
-    const sources = request.mirrors.length === 0 && request.keyring === undefined;
+    if (release === undefined && asksForSources(request)) throw unnamedRelease();
+    const architectures = architecturesOf(request, based);
+    const pins = new Map(
+      architectures.map((architecture) => [architecture, pinnedDigest(based, definition, architecture)]),
+    );
+    if (request.mode === 'locked') requireLocked(pins, request);
     const inputs: OnBaseInput[] = [];
     for (const architecture of architectures) {
+      const installation = asksForSources(request) ? await origin.installation(architecture) : undefined;
+      refuseFiles(installation?.repositories.flatMap(({ urls }) => urls) ?? []);
       inputs.push({
         definition,
         architecture,
-        base: {
-          reference: definition.base,
-          digest: pinnedDigest(lock, definition, release, architecture),
-        },
+        base: { reference: definition.base, digest: pins.get(architecture) },
         package: service.package,
         release,
+        // Without the keys themselves nobody knows their subkeys.
+        signers: installation?.fingerprints ?? service.keys,
         state: definition.state === undefined ? undefined : service.state,
-        sources: sources ? undefined : await origin.installation(architecture),
+        sources: installation,
         compression: target.compression,
         epoch: sourceDateEpoch(environment),
       });
     }
-    if (request.mode === 'locked') requireLocked(inputs, request);
     await checkLockPlace(request.lockFile);
     await makeDirectories(target.directory).catch((error: unknown) => {
       throw cannotWrite(target.directory, error);
@@ -78,15 +82,13 @@ export async function buildImagesOnBase(
     );
     const { after, changed } = changeOf(
       based,
-      manifests.map(({ architecture, baseDigest }) =>
-        targetOf(definition, release, architecture, baseDigest),
-      ),
+      manifests.map(({ architecture, baseDigest }) => targetOf(based, definition, architecture, baseDigest)),
     );
     const writesLock = changed && use.mode !== 'locked';
     if (writesLock) await writeLock(request.lockFile, after);
     return {
       image,
-      images: manifests.map((manifest) => summaryOf(definition, release, manifest)),
+      images: manifests.map((manifest) => summaryOf(based, definition, manifest)),
       lockFile: request.lockFile,
       lockChanged: writesLock,
     };
@@ -103,11 +105,10 @@ export async function lockBase(
 ): Promise<LockChange> {
   const based = await openBased(definition, request, services);
   try {
-    const release = await based.origin.wantedRelease();
     const targets: LockedTarget[] = [];
-    for (const architecture of await architecturesOf(request, based)) {
+    for (const architecture of architecturesOf(request, based)) {
       const digest = await resolveBase(definition.base, architecture, services, services.signal);
-      targets.push(targetOf(definition, release, architecture, digest));
+      targets.push(targetOf(based, definition, architecture, digest));
     }
     return changeOf(based, targets);
   } finally {
@@ -120,6 +121,10 @@ interface Based {
   readonly lock: LockInUse;
   readonly origin: FedoraOrigin;
   readonly service: FedoraPackage;
+  /** Such as `45`; undefined for the base's own. */
+  readonly release: string | undefined;
+  /** The same in the words of the lock file. */
+  readonly lockedRelease: string;
 }
 
 async function openBased(
@@ -127,14 +132,7 @@ async function openBased(
   request: ImageRequest,
   services: Services,
 ): Promise<Based> {
-  const { family } = await chooseFamily(request.distro, definition);
-  const service = definition.packages.fedora;
-  if (family !== 'fedora' || service === undefined) {
-    throw cannot('build', definition.name, 'an image upon a base is made of Fedora packages', {
-      hint: 'leave --distro out',
-      exitCode: 2,
-    });
-  }
+  const service = packageUponBase(request.distro, definition);
   const use: LockUse = {
     ...request,
     file: request.lockFile,
@@ -142,21 +140,30 @@ async function openBased(
     log: services.log,
   };
   const lock = await openLock(use);
-  return { use, lock, service, origin: fedoraOrigin(service, { ...request, ...services }) };
+  const origin = fedoraOrigin(service, { ...request, ...services });
+  // The base stands in the place of the host.
+  const isBases = request.suite === undefined && service.release === 'host';
+  const release = isBases ? undefined : await origin.wantedRelease();
+  return { use, lock, service, origin, release, lockedRelease: release ?? 'base' };
 }
 
-async function architecturesOf(
+/** Whether packages come from elsewhere than the base's own repositories. */
+function asksForSources({ mirrors, keyring }: ImageRequest): boolean {
+  return mirrors.length > 0 || keyring !== undefined;
+}
+
+function architecturesOf(
   { architectures, hostArchitecture }: ImageRequest,
-  { lock, origin }: Based,
-): Promise<readonly Architecture[]> {
+  { lock, lockedRelease }: Based,
+): readonly Architecture[] {
   if (architectures !== undefined) return architectures;
-  const locked = lockedArchitectures(lock.before, 'fedora', await origin.wantedRelease());
+  const locked = lockedArchitectures(lock.before, 'fedora', lockedRelease);
   return locked.length > 0 ? locked : [hostArchitecture];
 }
 
 function refuseWhatBuildahCannot(
   { name }: BasedDefinition,
-  { offline }: ImageRequest,
+  { offline, mirrors }: ImageRequest,
   { engine }: BuildTarget,
 ): void {
   if (engine === 'oci') {
@@ -171,39 +178,64 @@ function refuseWhatBuildahCannot(
       exitCode: 2,
     });
   }
+  refuseFiles(mirrors);
 }
 
-function requireLocked(inputs: readonly OnBaseInput[], { lockFile, renewal }: ImageRequest): void {
-  const missing = inputs.find(({ base }) => base.digest === undefined);
+function unnamedRelease(): Error {
+  return cannot('choose', 'repositories', 'the release is that of the base, and their addresses hold it', {
+    hint: 'name it with --suite, such as --suite 45, or as release under packages.fedora in the definition',
+    exitCode: 2,
+  });
+}
+
+/** @throws ToolError with exit code 2 when one of the URLs leads to what only this machine's file system has */
+function refuseFiles(urls: readonly string[]): void {
+  const file = urls.find((url) => /^file:/i.test(url));
+  if (file === undefined) return;
+  throw cannot(
+    'use',
+    `mirror ${shownUrl(file)}`,
+    'the package manager of the base cannot see files of this machine',
+    {
+      hint: 'serve the directory over http, such as with python3 -m http.server, and give its address with --mirror',
+      exitCode: 2,
+    },
+  );
+}
+
+function requireLocked(
+  pins: ReadonlyMap<Architecture, string | undefined>,
+  { lockFile, renewal }: ImageRequest,
+): void {
+  const [missing] = [...pins].find(([, digest]) => digest === undefined) ?? [];
   if (missing === undefined) return;
-  throw cannot('build from', lockFile, `it names no base for ${missing.architecture}`, {
-    hint: `run ${renewal} --arch ${missing.architecture}`,
+  throw cannot('build from', lockFile, `it names no base for ${missing}`, {
+    hint: `run ${renewal} --arch ${missing}`,
     exitCode: 2,
   });
 }
 
 function pinnedDigest(
-  { usable }: LockInUse,
+  { lock, lockedRelease }: Based,
   { base }: BasedDefinition,
-  release: string | undefined,
   architecture: Architecture,
 ): string | undefined {
-  const target = usable?.targets.find(
-    (one) => one.family === 'fedora' && one.release === release && one.architecture === architecture,
+  const target = lock.usable?.targets.find(
+    (one) => one.family === 'fedora' && one.release === lockedRelease && one.architecture === architecture,
   );
   const [name, digest] = target?.base?.split('@') ?? [];
   return name === base ? digest : undefined;
 }
 
 function targetOf(
+  { lockedRelease }: Based,
   { base }: BasedDefinition,
-  release: string | undefined,
   architecture: Architecture,
   digest: string,
 ): LockedTarget {
   return {
     family: 'fedora',
-    release: release ?? 'base',
+    release: lockedRelease,
     architecture,
     base: `${base}@${digest}`,
     packages: [],
@@ -217,14 +249,14 @@ function changeOf({ use, lock }: Based, targets: readonly LockedTarget[]): LockC
 }
 
 function summaryOf(
+  { lockedRelease }: Based,
   { base }: BasedDefinition,
-  release: string | undefined,
   { baseDigest, before, after }: OnBaseManifest,
 ): BuildOutcome['images'][number] {
   const there = new Set(before.map(({ name, version }) => `${name} ${version}`));
   return {
     upon: `${base}@${baseDigest}`,
-    release: release ?? 'base',
+    release: lockedRelease,
     packages: after.filter(({ name, version }) => !there.has(`${name} ${version}`)).length,
     basePackages: before.length,
   };

@@ -42,10 +42,9 @@ export function requestOf(
   renew = false,
 ): ImageRequest {
   const file = definitionFile(definition, context);
-  const name = basename(file).replace(/\.ya?ml$/, '');
   // A definition that comes with the program may lie where nobody may write: its lock file stays with the user.
   const lockFile = isName(definition)
-    ? resolve(context.cwd, `${name}.lock.yaml`)
+    ? resolve(context.cwd, `${definition}.lock.yaml`)
     : file.replace(/(\.ya?ml)?$/, '.lock.yaml');
   const host = parseArchitecture(context.hostArchitecture);
   return {
@@ -65,15 +64,27 @@ export function requestOf(
   };
 }
 
+/** Definitions that come with the program: directory, and what their names have at the end. */
+const bundles = [
+  ['images/scratch', ''],
+  ['images/fedora', '-fedora'],
+] as const;
+
 /** A definition that comes with the program, by its name. */
 function bundledDefinition(name: string, { packageDirectory }: Context): string {
-  const directory = join(packageDirectory, 'images/scratch');
-  const names = readdirSync(directory)
-    .filter((file) => file.endsWith('.yaml') && !file.endsWith('.lock.yaml'))
-    .map((file) => basename(file, '.yaml'));
-  if (names.includes(name)) return join(directory, `${name}.yaml`);
+  const files = new Map(
+    bundles.flatMap(([directory, ending]) =>
+      readdirSync(join(packageDirectory, directory))
+        .filter((file) => file.endsWith('.yaml') && !file.endsWith('.lock.yaml'))
+        .map(
+          (file) => [`${basename(file, '.yaml')}${ending}`, join(packageDirectory, directory, file)] as const,
+        ),
+    ),
+  );
+  const found = files.get(name);
+  if (found !== undefined) return found;
   throw cannot('find', `definition ${name}`, 'none of that name comes with the program', {
-    hint: `there are ${names.sort().join(' and ')}; for a file of your own give its path, such as ./${name}.yaml`,
+    hint: `there are ${[...files.keys()].sort().join(', ')}; for a file of your own give its path, such as ./${name}.yaml`,
     exitCode: 2,
   });
 }

@@ -27,6 +27,8 @@ import {
   type BaseSources,
   type InstalledPackage,
 } from './on-base/package-manager.js';
+import { checkRelease } from './on-base/release.js';
+import { checkSigners } from './on-base/signers.js';
 import { directoriesOf, tidy } from './on-base/tidy.js';
 
 /** One architecture of an image upon a base image, whose own package manager installs the service. */
@@ -40,8 +42,10 @@ export interface OnBaseInput {
     readonly digest: string | undefined;
   };
   readonly package: string;
-  /** Such as `45`; undefined for the base's own. */
+  /** Such as `45`, which the base must then be of; undefined for the base's own. */
   readonly release: string | undefined;
+  /** Upper-case fingerprints of the keys and subkeys of which one must have signed each package that is installed. */
+  readonly signers: readonly string[];
   /** Absolute path. */
   readonly state: string | undefined;
   /** Undefined: the base's own repositories and keys. */
@@ -151,10 +155,12 @@ async function makeImage(
   const id = await storage.inContainer(['--pull=false', base.id], async (name) => {
     const container = new Container(storage, name, input.epoch ?? base.created);
     const manager = await findPackageManager(container, wanted.reference);
+    await checkRelease(container, wanted.reference, input.release);
     const before = await installedPackages(container);
     const directories = await directoriesOf(container);
     log.info(`installing ${input.package} for ${architecture} with ${posix.basename(manager)}`);
     await bringPackage(container, manager, input, work);
+    await checkSigners(container, before, input.signers);
     const { version, built, programs } = await packageFacts(container, input.package);
     const program = findPrograms(input, programs);
     await giveAccount(container, definition.user, work);

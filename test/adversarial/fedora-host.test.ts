@@ -68,7 +68,7 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
   }
   /** @param lines further options of the repository */
   const repo = (directory: string, ...lines: readonly string[]): string =>
-    ['[test]', 'name=Test', `baseurl=${urlOf(directory)}`, ...lines, ''].join('\n');
+    ['[fedora]', 'name=Test', `baseurl=${urlOf(directory)}`, ...lines, ''].join('\n');
   const expected = `RPM-GPG-KEY-fedora-${release}-primary`;
   const gpgKey = (name = expected): string => `gpgkey=file:///etc/pki/rpm-gpg/${name}`;
   const own = (): Readonly<Record<string, string>> => ({ [expected]: workshop.key.publicKey });
@@ -79,8 +79,8 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
     expect(await place.ok(args, how)).toContain(`packages (${release})`);
     // By what the host is, without being told.
     expect(await place.ok(['plan', 'tiny.yaml', '--distro', 'auto'], how)).toContain(`fedora ${release}`);
-    const doctor = await place.ok(['doctor'], how);
-    expect(doctor).toContain('/etc/yum.repos.d/test.repo [test]');
+    const doctor = await place.ok(['doctor', '--suite', release], how);
+    expect(doctor).toContain('/etc/yum.repos.d/test.repo [fedora]');
   });
 
   it('has no say where it is of another kind: exit 2 and --suite', async () => {
@@ -114,7 +114,7 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
       const outcome = await place.run([...args, '-q'], how);
       expect(outcome.code).toBe(1);
       expect(outcome.stderr).toContain(
-        'warning: /etc/yum.repos.d/test.repo [test]: gpgcheck=0 is not followed',
+        'warning: /etc/yum.repos.d/test.repo [fedora]: gpgcheck=0 is not followed',
       );
       expect(outcome.stderr).toMatch(
         /^error: cannot trust package tiny-server 1\.0-1: it is not signed; use a repository whose packages are signed$/m,
@@ -190,7 +190,7 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
     it('gets one', async () => {
       const how = asking(signed(workshop.key));
       await place.ok(args, how);
-      expect(await place.ok(['doctor'], how)).toContain('vouched for by keys of ');
+      expect(await place.ok(['doctor', '--suite', release], how)).toContain('vouched for by keys of ');
     });
 
     it('gets none', async () => {
@@ -230,7 +230,7 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
         keys: own(),
       });
       expect(await refusal(place, 1, args, how)).toMatch(
-        /^cannot use \/etc\/yum\.repos\.d\/test\.repo \[test\]: its key http:\/\/127\.0\.0\.1:1\/key is neither a file nor an https URL; ./,
+        /^cannot use \/etc\/yum\.repos\.d\/test\.repo \[fedora\]: its key http:\/\/127\.0\.0\.1:1\/key is neither a file nor an https URL; ./,
       );
     });
   });
@@ -244,12 +244,29 @@ describe.skipIf(!isReady)('a host of Fedora', { timeout: 120_000 }, () => {
       on({ repo: `${repo(repository, gpgKey())}${dead}`, keys: own() }),
     );
     expect(line).toMatch(/^cannot fetch file:\/\/\/nowhere\/repodata\/repomd\.xml: .*; ./);
+    expect(line).toMatch(/; or switch it off with enabled=0 in \/etc\/yum\.repos\.d\/test\.repo \[dead\]$/);
     await place.ok(args, on({ repo: `${repo(repository, gpgKey())}${dead}enabled=0\n`, keys: own() }));
+  });
+
+  it('has dead repositories that it may do without, but not without all', async () => {
+    const skip = 'skip_if_unavailable=1\n';
+    const dead = `[dead]\nbaseurl=file:///nowhere/\n${skip}`;
+    const how = on({ repo: `${repo(repository, gpgKey())}${dead}`, keys: own() });
+    const outcome = await place.run([...args, '-q'], how);
+    expect(outcome.code).toBe(0);
+    expect(outcome.stderr).toMatch(
+      /^warning: cannot fetch file:\/\/\/nowhere\/\S+: .*; \/etc\/yum\.repos\.d\/test\.repo \[dead\] is left out, it has skip_if_unavailable$/m,
+    );
+    place.remove();
+    place = new Place({ 'tiny.yaml': definition() });
+    const none = await place.run([...args, '-q'], on({ repo: dead.replace('dead', 'fedora') }));
+    expect(none.code).toBe(1);
+    expect(none.stderr).toMatch(/^error: cannot find packages: none of the repositories can be had; ./m);
   });
 
   it('puts its release and architecture into the addresses', async () => {
     const top = workshop.tree({ [made]: [serverPackage(), ...neighbours()] });
     const address = `${urlOf(top)}${placeOf('$basearch').replace(`/${release}/`, '/$releasever/')}`;
-    await place.ok(args, on({ repo: `[test]\nbaseurl=${address}\n${gpgKey()}\n`, keys: own() }));
+    await place.ok(args, on({ repo: `[fedora]\nbaseurl=${address}\n${gpgKey()}\n`, keys: own() }));
   });
 });

@@ -37,7 +37,7 @@ describe.skipIf(!requireTools(...fedoraTools))('the .repo files of a host', { ti
   /** What comes of asking such a host for the server. */
   async function ask(signer: SigningKey | 'nobody', ...lines: readonly string[]) {
     const repository = workshop.repository([serverPackage({ signer })]);
-    const repo = ['[test]', `baseurl=${urlOf(repository)}`, ...lines, ''].join('\n');
+    const repo = ['[fedora]', `baseurl=${urlOf(repository)}`, ...lines, ''].join('\n');
     writeFileSync(join(root, 'etc/yum.repos.d/test.repo'), repo);
     const cache = await openCache(join(root, 'cache'));
     const warnings: string[] = [];

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, createReadStream, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, createReadStream, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -16,7 +16,7 @@ import { hostArchitecture } from '../support/host.js';
 import { onBaseInput } from '../support/on-base.js';
 import { sampleTarget } from '../support/oci.js';
 import { startRegistry, type Registry } from '../support/registry.js';
-import { buildRpm, makeSigningKey, type RpmSpec } from '../support/rpm.js';
+import { buildRpm, makeSigningKey, type RpmSpec, type SigningKey } from '../support/rpm.js';
 import { requireThat, requireTools } from '../support/tools.js';
 
 const canBuild =
@@ -37,6 +37,8 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
   let registry: Registry;
   let mirror: Server;
   let sources: NonNullable<OnBaseInput['sources']>;
+  let key: SigningKey;
+  let stranger: SigningKey;
   let environment: Readonly<Record<string, string>>;
 
   beforeAll(async () => {
@@ -48,19 +50,7 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
       CONTAINERS_REGISTRIES_CONF: registry.configuration,
       BUILDAH_ISOLATION: 'chroot',
     };
-    const base = importDnfBase(storage, scratch, [
-      buildRpm({ directory: scratch, name: 'shell', provides: ['/bin/sh'] }),
-    ]);
-    storage.buildah(
-      'push',
-      '--quiet',
-      '--tls-verify=false',
-      base,
-      `docker://${registry.host}/fedora-minimal:45`,
-    );
-    storage.buildah('rmi', '--all', '--force');
-
-    const key = makeSigningKey(scratch);
+    key = makeSigningKey(scratch);
     const repository = join(scratch, 'repository');
     mkdirSync(repository);
     const add = (spec: Omit<RpmSpec, 'directory'>): void => {
@@ -92,7 +82,7 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
     add({ name: 'libdemo', sign: key, files: { '/usr/lib64/libdemo.so.1': 'x' } });
     add({ name: 'weakling', sign: key, files: { '/usr/share/weakling': 'x' } });
     add({ name: 'unsigned', files: { '/usr/bin/dhcpd': { content: 'x', mode: 0o755 } } });
-    const stranger = makeSigningKey(scratch);
+    stranger = makeSigningKey(scratch, 'rsa2048', { subkey: 'rsa2048' });
     add({ name: 'strange', sign: stranger, files: { '/usr/bin/dhcpd': { content: 'x', mode: 0o755 } } });
     execFileSync('createrepo_c', ['--quiet', repository]);
 
@@ -105,6 +95,30 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
     const address = mirror.address();
     const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
     sources = { keys: key.publicKey, repositories: [{ id: 'mirror', urls: [`http://127.0.0.1:${port}/`] }] };
+    const plain = importDnfBase(storage, scratch, [
+      buildRpm({ directory: scratch, name: 'shell', provides: ['/bin/sh'] }),
+    ]);
+    // The base's own repository, and the keys that the base trusts: more than a definition does.
+    const own = join(scratch, 'own');
+    mkdirSync(join(own, 'yum.repos.d'), { recursive: true });
+    writeFileSync(join(own, 'keys.asc'), `${key.publicKey}\n${stranger.publicKey}`);
+    const [served] = sources.repositories;
+    writeFileSync(
+      join(own, 'yum.repos.d/own.repo'),
+      `[own]\nname=own\nbaseurl=${served?.urls[0] ?? ''}\ngpgcheck=1\ngpgkey=file:///etc/keys.asc\n`,
+    );
+    const container = storage.buildah('from', '--pull=false', plain);
+    storage.buildah('copy', '--quiet', container, own, '/etc');
+    const base = storage.buildah('commit', '--quiet', '--timestamp', '1700000000', container);
+    storage.buildah('rm', container);
+    storage.buildah(
+      'push',
+      '--quiet',
+      '--tls-verify=false',
+      base,
+      `docker://${registry.host}/fedora-minimal:45`,
+    );
+    storage.buildah('rmi', '--all', '--force');
   }, 240_000);
   afterAll(async () => {
     if (!canBuild) return;
@@ -116,7 +130,7 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
 
   const build = async (changes: Partial<OnBaseInput> = {}): Promise<BuiltOnBase> => {
     const directory = mkdtempSync(join(scratch, 'out-'));
-    const input = { ...onBaseInput(hostArchitecture), sources, ...changes };
+    const input = { ...onBaseInput(hostArchitecture), sources, signers: [key.fingerprint], ...changes };
     return buildOnBase([input], { exec: run, environment, log: silentLog }, sampleTarget(directory));
   };
 
@@ -178,5 +192,25 @@ describe.skipIf(!canBuild)('the real dnf of a base', { timeout: 240_000 }, () =>
     ['absent', /^cannot install absent: the repositories have no package absent$/],
   ])('does not install the package %s', async (name, message) => {
     await expect(build({ package: name })).rejects.toThrow(message);
+  });
+
+  describe('that trusts more keys than count', () => {
+    const own = { sources: undefined };
+
+    it('installs what a counting key has signed', async () => {
+      const { manifests } = await build(own);
+      expect(manifests[0]?.version).toBe('12:4.4.3-27.fc45');
+      const other = await build({ ...own, package: 'strange', signers: [stranger.signer] });
+      expect(other.manifests[0]?.after.map(({ name }) => name)).toContain('strange');
+    });
+
+    it('makes no image of what another has signed, or a subkey that nobody knows', async () => {
+      const keyId = stranger.signer.slice(-16);
+      const message = `cannot trust package strange 4.4.3-27.fc45: it is signed by key ${keyId}, which does not count`;
+      for (const signer of [key.fingerprint, stranger.fingerprint]) {
+        await expect(build({ ...own, package: 'strange', signers: [signer] })).rejects.toThrow(message);
+      }
+      expect(storage.content().filter((line) => line.includes('localhost/'))).toHaveLength(1);
+    });
   });
 });

@@ -10,7 +10,7 @@ import { cannot, ToolError } from '../../build/support/errors.js';
 import { run } from '../../build/support/exec.js';
 import type { Exec } from '../../build/support/exec.js';
 import { silentLog } from '../../build/support/log.js';
-import { baseReference, importTinyBase } from '../support/base-image.js';
+import { baseReference, importTinyBase, tinySigner } from '../support/base-image.js';
 import { privateStorage, type PrivateStorage } from '../support/buildah.js';
 import { listNames } from '../support/extract.js';
 import { hostArchitecture, otherArchitecture } from '../support/host.js';
@@ -87,6 +87,11 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     only('no-shell:1', { without: ['usr/bin/sh'] });
     only('account:1', { files: { 'etc/passwd': 'ntp:x:177:5::/:\n' } });
     only('foreign:1', { architecture: '386' });
+    const release = (text: string) => ({ files: { 'etc/os-release': text } });
+    only('release:44', release('VERSION_ID=44\n'));
+    only('release:9', release('VERSION_ID="9.6"\n'));
+    only('release:rawhide', release('VERSION_ID=46\nREDHAT_SUPPORT_PRODUCT_VERSION=rawhide\n'));
+    only('release:none', release(''));
     making.remove();
   });
   afterAll(async () => {
@@ -344,6 +349,74 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     expect(error.hint).toBeDefined();
     expect(storage.content().filter((line) => !line.endsWith(`/${base.split(':')[0] ?? ''}:<none>`))).toEqual(
       [],
+    );
+  });
+
+  it.each([
+    ['44', undefined],
+    ['9', '9'],
+    ['rawhide', 'rawhide'],
+    ['rawhide', '46'],
+    ['none', '45'],
+  ])('is made of a base of release %s for packages of %s', async (tag, release) => {
+    const { image } = await build([input({ ...from(`registry.fedoraproject.org/release:${tag}`), release })]);
+    const own = imageOf(image.layout, image.digest).layers[1];
+    const asked = fileIn(own, 'usr/share/arguments/dnf').match(/^--releasever.*$/gm) ?? [];
+    expect(asked).toEqual(release === undefined ? [] : [`--releasever=${release}`]);
+  });
+
+  it.each([
+    ['44', '45', '44'],
+    ['9', '9.4', '9.6'],
+    ['rawhide', '45', '46'],
+    ['44', 'rawhide', '44'],
+  ])('is not made of a base of release %s for packages of %s', async (tag, release, said) => {
+    const base = `registry.fedoraproject.org/release:${tag}`;
+    const commands: (readonly string[])[] = [];
+    const exec: Exec = (command) => {
+      commands.push(command.argv);
+      return run(command);
+    };
+    expect(await failure(build([input({ ...from(base), release })], host(exec)))).toMatchObject({
+      message: `cannot build upon ${base}: it is of release ${said}, not of ${release}`,
+      hint: expect.stringContaining('--suite') as unknown,
+      exitCode: 2,
+    });
+    expect(commands.some((argv) => argv.includes('install'))).toBe(false);
+  });
+
+  it('holds no package that a key which does not count has signed', async () => {
+    const keyId = tinySigner.slice(-16);
+    const other = (digit: string) => `${digit.repeat(24)}${keyId.slice(0, 15)}${digit}`;
+    expect(await failure(build([input({ signers: [other('A'), other('B')] })]))).toMatchObject({
+      message: `cannot trust package dhcp-server 12:4.4.3-27.fc45: it is signed by key ${keyId}, which does not count`,
+      hint: expect.stringContaining('--keyring FILE') as unknown,
+    });
+    // The ID of a key of version 6 is the beginning of its fingerprint.
+    const { manifests } = await build([input({ signers: [other('A'), keyId + 'C'.repeat(48)] })]);
+    expect(manifests[0]?.after).toHaveLength(2);
+  });
+
+  it.each([
+    ['(none)', 'it is not signed'],
+    ['(not an OpenPGP signature)', 'its signature cannot be read: (not an OpenPGP signature)'],
+    [
+      `RSA, Key ID ${tinySigner.slice(-16)} ${'A'.repeat(16)}`,
+      `its signature cannot be read: RSA, Key ID ${tinySigner.slice(-16)} ${'A'.repeat(16)}`,
+    ],
+    // Of several, every one has to count: which of them was verified is not told.
+    [
+      `RSA, Key ID ${tinySigner.slice(-16)}\tRSA, Key ID ${'a'.repeat(16)}`,
+      `it is signed by key ${'A'.repeat(16)}, which does not count`,
+    ],
+  ])('holds no package whose signature is %j', async (signature, reason) => {
+    const exec: Exec = async (command) => {
+      const result = await run(command);
+      if (!command.argv.some((word) => word.includes('querytags'))) return result;
+      return { ...result, stdout: result.stdout.replace(/RSA\/SHA256, .*Key ID \w{16}$/m, signature) };
+    };
+    expect((await failure(build([input()], host(exec)))).message).toBe(
+      `cannot trust package dhcp-server 12:4.4.3-27.fc45: ${reason}`,
     );
   });
 

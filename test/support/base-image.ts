@@ -22,6 +22,9 @@ import { findTool } from './tools.js';
 /** What stands at the end of `FROM` in the place of Fedora's own base image. */
 export const baseReference = 'registry.fedoraproject.org/fedora-minimal:45';
 
+/** Fingerprint of the key that signs the packages of the base without a real dnf, as its rpm says. */
+export const tinySigner = '00112233445566778899AABBCCDDEEFF00112233';
+
 /**
  * Debian with a real dnf and rpm, as a tar archive: what Fedora's base image is, but for the bytes. It takes half a
  * minute to make, so that it is made once for each state of Debian and kept in the user's cache.
@@ -83,7 +86,7 @@ export function importDnfBase(
   storage.buildah('copy', '--quiet', container, packages, '/packages');
   storage.buildah(
     ...['run', container, '--', 'sh', '-c'],
-    'rpm -i --force --nodeps --noscripts --justdb /packages/*.rpm && rm -r /packages && /sbin/ldconfig && rm -r /var/cache/ldconfig',
+    'rpm -i --force --nodeps --noscripts --justdb /packages/*.rpm && rm -r /packages && /sbin/ldconfig && rm -r /var/cache/ldconfig && echo VERSION_ID=45 >/etc/os-release',
   );
   storage.buildah(
     'config',
@@ -141,6 +144,7 @@ export function importTinyBase(
     'etc/group': 'root:x:0:\n',
     // Buildah mounts its own over these, and makes them where they are missing.
     ...{ 'etc/hostname': '', 'etc/hosts': '', 'etc/resolv.conf': '' },
+    'etc/os-release': 'NAME="Fedora Linux"\nVERSION_ID=45\n',
     'usr/bin/dnf': fakeDnf,
     'usr/bin/rpm': fakeRpm,
     'var/lib/packages/filesystem': '3.18-58.fc45 noarch 1600000000\n',
@@ -171,14 +175,20 @@ export function importTinyBase(
   return id;
 }
 
-/** Its packages are files of /var/lib/packages: version, architecture, build time, then modes and paths. */
+/** Its packages are files of /var/lib/packages: version, architecture, build time, signer, then modes and paths. */
 const fakeRpm = `#!/bin/sh
 cd /var/lib/packages || exit 1
 for last; do :; done
 case "$1 $3" in
-  "-qa "*) for name in *; do read -r version arch built <$name; printf '%s\\t%s\\t%s\\n' $name $version $arch; done ;;
+  --querytags*) printf 'NAME\\nRSAHEADER\\n' ;;
+  "-qa "*RSAHEADER:pgpsig*)
+    for name in *; do
+      read -r version arch built signer <$name
+      printf '%s\\t%s\\t%s\\tRSA/SHA256, Sat Mar  9 16:00:00 2024, Key ID %s\\n' $name $version $arch $signer
+    done ;;
+  "-qa "*) for name in *; do read -r version arch built signer <$name; printf '%s\\t%s\\t%s\\n' $name $version $arch; done ;;
   "-q "*BUILDTIME*)
-    read -r version arch built <$last
+    read -r version arch built signer <$last
     printf '%s\\t%s\\t%s\\n%s\\n' $last $version $arch $built
     while read -r mode path; do case $mode in 10*) echo "$mode $path" ;; esac; done <$last ;;
   *) exit 1 ;;
@@ -195,7 +205,7 @@ case $last in
   *) echo "Error: Unable to find a match: $last" >&2; exit 1 ;;
 esac
 mkdir -p /etc/dhcp /var/cache/dnf/updates/packages /var/lib/dnf /usr/share/arguments /var/lib/dhcpd
-echo '12:4.4.3-27.fc45 x86_64 1710000000
+echo '12:4.4.3-27.fc45 x86_64 1710000000 ${tinySigner.slice(-16).toLowerCase()}
 100755 /usr/bin/dhcpd
 100644 /usr/bin/omshell
 100755 /usr/share/program' >/var/lib/packages/dhcp-server

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import type { OnBaseInput } from '../../build/image/on-base.js';
 import type { Architecture } from '../../build/support/architecture.js';
-import { baseReference } from './base-image.js';
+import { baseReference, tinySigner } from './base-image.js';
 import type { Lab } from './lab.js';
 
 /** An image of dhcpd on the base that tests stand in for Fedora's, for one architecture. */
@@ -37,6 +37,7 @@ export function onBaseInput(architecture: Architecture): OnBaseInput {
     base: { reference: baseReference, digest: undefined },
     package: 'dhcp-server',
     release: '45',
+    signers: [tinySigner],
     state: '/var/lib/dhcpd',
     sources: undefined,
     compression: 'gzip',

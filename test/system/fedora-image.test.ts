@@ -59,6 +59,7 @@ describe.skipIf(!ready)('dhcpd on a base of Fedora', { timeout: 240_000 }, () =>
           base: { reference: baseReference, digest: undefined },
           package: fedora.package,
           release: fedora.release,
+          signers: [standIn.fingerprint],
           state: fedora.state,
           sources: { repositories, keys: await readFile(standIn.keyFile, 'utf8') },
           compression: 'gzip',

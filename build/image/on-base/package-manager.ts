@@ -103,13 +103,14 @@ export function repositoryFile({ repositories }: BaseSources, keyFile: string): 
     .join('\n');
 }
 
-const fields = ['%{NAME}', '%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}', '%{ARCH}'].join('\\t');
+/** What `readPackageLines` reads first, for `rpm --qf`. */
+export const packageFields = ['%{NAME}', '%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}', '%{ARCH}'].join('\\t');
 
-/** Every package of rpm's database, by name; the keys that it holds as packages are none. */
+/** Every package of rpm's database, by name. */
 export async function installedPackages(container: Container): Promise<readonly InstalledPackage[]> {
-  const answer = await container.run(['rpm', '-qa', '--qf', `${fields}\\n`]);
+  const answer = await container.run(['rpm', '-qa', '--qf', `${packageFields}\\n`]);
   return readPackages(answer)
-    .filter(({ name }) => name !== 'gpg-pubkey')
+    .filter((found) => !isKey(found))
     .sort((a, b) => compareBytes(a.name, b.name) || compareBytes(a.version, b.version));
 }
 
@@ -125,7 +126,7 @@ export interface PackageFacts {
 
 /** @throws ToolError */
 export async function packageFacts(container: Container, name: string): Promise<PackageFacts> {
-  const format = `${fields}\\n%{BUILDTIME}\\n[%{FILEMODES:octal} %{FILENAMES}\\n]`;
+  const format = `${packageFields}\\n%{BUILDTIME}\\n[%{FILEMODES:octal} %{FILENAMES}\\n]`;
   const answer = await container.run(['rpm', '-q', '--qf', format, '--', name]);
   const [first = '', built = '', ...files] = answer.split('\n');
   const [found] = readPackages(first);
@@ -138,16 +139,31 @@ export async function packageFacts(container: Container, name: string): Promise<
   return { version: found.version, built: Number(built), programs };
 }
 
+/** Whether it is a key, which rpm keeps among the packages. One that is installed has an architecture. */
+export function isKey({ name, architecture }: InstalledPackage): boolean {
+  return name === 'gpg-pubkey' && architecture === '(none)';
+}
+
 function readPackages(answer: string): readonly InstalledPackage[] {
+  return readPackageLines(answer).map(({ about, more }) => {
+    if (more.length > 0) throw unexpectedAnswer(about.name);
+    return about;
+  });
+}
+
+/** Lines of `packageFields`, and of what else was asked for, tabs between. */
+export function readPackageLines(
+  answer: string,
+): readonly { readonly about: InstalledPackage; readonly more: readonly string[] }[] {
   return answer
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const [name, version, architecture, more] = line.split('\t');
-      if (name === undefined || version === undefined || architecture === undefined || more !== undefined) {
+      const [name, version, architecture, ...more] = line.split('\t');
+      if (name === undefined || version === undefined || architecture === undefined) {
         throw unexpectedAnswer(line);
       }
-      return { name, version, architecture };
+      return { about: { name, version, architecture }, more };
     });
 }
 

@@ -1,10 +1,11 @@
 import { keyIdOf } from '../../repository/fedora/key-id.js';
 import { cannot } from '../../support/errors.js';
 import type { Container } from './container.js';
-import { readInstalled, type InstalledPackage } from './package-manager.js';
+import { isKey, packageFields, readPackageLines, type InstalledPackage } from './package-manager.js';
 
-/** A signature as rpm describes it; a tag that the package has not is `(none)`. */
-interface SignedPackage extends InstalledPackage {
+/** A package with its signatures as rpm describes them. */
+interface SignedPackage {
+  readonly about: InstalledPackage;
   readonly signatures: readonly string[];
 }
 
@@ -23,10 +24,9 @@ export async function checkSigners(
 ): Promise<void> {
   const counting = new Set(fingerprints.map(keyIdOf));
   const there = new Set(before.map(nameOf));
-  for (const signed of await signedPackages(container)) {
-    if (there.has(nameOf(signed))) continue;
-    const { name, version, signatures } = signed;
-    const object = `package ${name} ${version}`;
+  for (const { about, signatures } of await signedPackages(container)) {
+    if (there.has(nameOf(about))) continue;
+    const object = `package ${about.name} ${about.version}`;
     if (signatures.length === 0) {
       throw cannot('trust', object, 'it is not signed', { hint: 'choose another mirror with --mirror' });
     }
@@ -58,19 +58,17 @@ exec rpm -qa --qf "$format\\n"
 `;
 
 async function signedPackages(container: Container): Promise<readonly SignedPackage[]> {
-  return readInstalled((format) => container.shell(query, [format, ...tags])).then((packages) =>
-    packages.map(({ more, ...about }) => ({
-      ...about,
-      signatures: more.filter((text) => text !== '' && text !== '(none)'),
-    })),
-  );
+  const answer = await container.shell(query, [packageFields, ...tags]);
+  return readPackageLines(answer)
+    .filter(({ about }) => !isKey(about))
+    .map(({ about, more }) => ({ about, signatures: more.filter((text) => !['', '(none)'].includes(text)) }));
 }
 
 /** `RSA/SHA256, Thu Nov 20 2025, Key ID 655a4b02f577861e`; a later rpm may give the whole fingerprint. */
 function keyIdIn(signature: string): string | undefined {
   const [found, ...others] = signature.match(/\b(?:[0-9a-f]{16}|[0-9a-f]{40}|[0-9a-f]{64})\b/gi) ?? [];
   if (found === undefined || others.length > 0) return undefined;
-  return keyIdOf(found.toUpperCase().padStart(found.length, '0'));
+  return keyIdOf(found.toUpperCase());
 }
 
 function nameOf({ name, version, architecture }: InstalledPackage): string {

@@ -20,6 +20,7 @@ import { familyOfSystem, readOsRelease } from '../os-release.js';
 import type { Keyring } from '../signature.js';
 import { fetchChecked } from './checked-blob.js';
 import { evrText } from './evr.js';
+import { keyIdOf } from './key-id.js';
 import { keyFile, packageKeys, type PackageKeys } from './keys.js';
 import { layoutPackages } from './layout.js';
 import { locate } from './location.js';
@@ -28,7 +29,7 @@ import { chooseProvider } from './provider.js';
 import { openRpmRepository, type DecompressFile } from './repository.js';
 import type { RpmSource } from './source.js';
 import { checkedRelease, chooseRpmSources, noRelease } from './sources.js';
-import { fetchRepomd, type RepomdContext, type TrustedRepomd } from './trusted-repomd.js';
+import { fetchRepomd, unlessUnavailable, type RepomdContext, type TrustedRepomd } from './trusted-repomd.js';
 
 export interface FedoraOriginOptions extends OriginOptions {
   /** Fingerprints of the keys that may sign packages, unless `keyring` names others. */
@@ -88,16 +89,24 @@ export class FedoraOrigin implements PackageOrigin {
     const context = await this.#context();
     const { decompressFile, log } = this.#options;
     const sources = await this.#sourcesFor(architecture);
-    const repositories = await allOrNone(
+    const opened = await allOrNone(
       sources.map(async (source) =>
-        openRpmRepository(source, {
-          ...context,
-          architecture,
-          decompressFile,
-          keyring: await this.#keyringOf(source),
-        }),
+        unlessUnavailable(source, context, async () =>
+          openRpmRepository(source, {
+            ...context,
+            architecture,
+            decompressFile,
+            keyring: await this.#keyringOf(source),
+          }),
+        ),
       ),
     );
+    const repositories = opened.filter((repository) => repository !== undefined);
+    if (repositories.length === 0) {
+      throw cannot('find', 'packages', 'none of the repositories can be had', {
+        hint: 'see the warnings, try again later, or choose another repository with --mirror URL',
+      });
+    }
     const packages = mergeRepositories(repositories, architecture);
     this.#indexes.push(packages);
     return new FedoraArchive({
@@ -113,38 +122,37 @@ export class FedoraOrigin implements PackageOrigin {
   }
 
   async survey(architecture: Architecture): Promise<readonly RepositorySurvey[]> {
-    const sources = await this.#sourcesFor(architecture);
-    return Promise.all(
-      sources.map(async (source) => {
-        const { repomd, url, trust } = await this.#top(source);
-        return {
-          url,
-          suite: source.id,
-          date: dayOf(repomd.timestamp),
-          architectures: [architecture],
-          keyring: `vouched for by ${trust}`,
-          configuredAt: source.configuredAt,
-        };
-      }),
-    );
+    return (await this.#available(architecture)).map(({ source, top: { repomd, url, trust } }) => ({
+      url,
+      suite: source.id,
+      date: dayOf(repomd.timestamp),
+      architectures: [architecture],
+      keyring: `vouched for by ${trust}`,
+      configuredAt: source.configuredAt,
+    }));
   }
 
-  /** For another installer than this program: where the repositories are, and the keys that count, armoured. */
+  /**
+   * For another installer than this program: where the repositories are, and the keys that count.
+   *
+   * @throws ToolError also when none of the keys is to be found
+   */
   async installation(architecture: Architecture): Promise<Installation> {
-    const sources = await this.#sourcesFor(architecture);
-    const repositories = await Promise.all(
-      sources.map(async (source) => ({ id: source.id, urls: (await this.#top(source)).mirrors })),
-    );
+    const available = await this.#available(architecture);
+    const repositories = available.map(({ source, top }) => ({ id: source.id, urls: top.mirrors }));
     const { pinned, keys } = await this.#packageKeys();
-    // A key ID of version 4 is the end of its fingerprint, one of version 6 the beginning (RFC 9580, 5.5.4).
-    const ids = pinned.map((fingerprint) =>
-      fingerprint.length === 40 ? fingerprint.slice(-16) : fingerprint.slice(0, 16),
-    );
-    const found = (await Promise.all(ids.map((id) => keys(id)))).flat();
-    const armoured = found
-      .filter((key) => pinned.includes(key.getFingerprint().toUpperCase()))
-      .map((key) => key.armor());
-    return { repositories, keys: [...new Set(armoured)].join('\n') };
+    const found = (await Promise.all(pinned.map((fingerprint) => keys(keyIdOf(fingerprint))))).flat();
+    const counting = found.filter((key) => pinned.includes(fingerprintOf(key)));
+    if (counting.length === 0) {
+      throw cannot('find', `the keys ${pinned.join(', ')}`, 'neither this host nor the network has them', {
+        hint: 'give the file that holds them with --keyring FILE',
+      });
+    }
+    return {
+      repositories,
+      keys: [...new Set(counting.map((key) => key.armor()))].join('\n'),
+      fingerprints: [...new Set(counting.flatMap((key) => key.getKeys().map(fingerprintOf)))],
+    };
   }
 
   async close(): Promise<void> {
@@ -256,6 +264,19 @@ export class FedoraOrigin implements PackageOrigin {
     return chosen;
   }
 
+  /** The top documents of the repositories, without those that may be missing and are. */
+  async #available(
+    architecture: Architecture,
+  ): Promise<readonly { readonly source: RpmSource; readonly top: TrustedRepomd }[]> {
+    const { log, signal } = this.#options;
+    const tops = await allOf(
+      (await this.#sourcesFor(architecture)).map((source) =>
+        unlessUnavailable(source, { log, signal }, async () => ({ source, top: await this.#top(source) })),
+      ),
+    );
+    return tops.filter((one) => one !== undefined);
+  }
+
   #top(source: RpmSource): Promise<TrustedRepomd> {
     const top =
       this.#tops.get(source) ??
@@ -306,7 +327,14 @@ export interface Installation {
     /** Base URLs of its mirrors, in the order in which they are to be tried. */
     readonly urls: readonly string[];
   }[];
+  /** Armoured. */
   readonly keys: string;
+  /** Upper-case, of these keys and of their subkeys. */
+  readonly fingerprints: readonly string[];
+}
+
+function fingerprintOf(key: { getFingerprint(): string }): string {
+  return key.getFingerprint().toUpperCase();
 }
 
 interface ArchiveOptions {
@@ -407,12 +435,12 @@ function plainPath(path: string): string {
 }
 
 /** Like Promise.all, but what was opened beside a failure is closed. */
-async function allOrNone<Closable extends { close(): void }>(
+async function allOrNone<Closable extends { close(): void } | undefined>(
   work: readonly Promise<Closable>[],
 ): Promise<readonly Closable[]> {
   const results = await Promise.allSettled(work);
   if (results.some(({ status }) => status === 'rejected')) {
-    for (const result of results) if (result.status === 'fulfilled') result.value.close();
+    for (const result of results) if (result.status === 'fulfilled') result.value?.close();
   }
   return Promise.all(work);
 }

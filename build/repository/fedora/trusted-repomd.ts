@@ -73,6 +73,33 @@ export async function fetchRepomd(source: RpmSource, context: RepomdContext): Pr
   };
 }
 
+/**
+ * Does what needs a repository, and leaves out one that cannot be had where its configuration allows that
+ * (skip_if_unavailable of dnf.conf(5)).
+ *
+ * @returns undefined for one that is left out
+ * @throws ToolError that says how to do without it, if the host names it
+ */
+export async function unlessUnavailable<Result>(
+  source: RpmSource,
+  { log, signal }: Pick<RepomdContext, 'log' | 'signal'>,
+  work: () => Promise<Result>,
+): Promise<Result | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ToolError) || signal.aborted || !source.isOfHost) throw error;
+    const { message, hint, exitCode, details } = error;
+    if (!source.skipIfUnavailable) {
+      const without = `switch it off with enabled=0 in ${source.configuredAt}`;
+      const both = hint === undefined ? without : `${hint}; or ${without}`;
+      throw new ToolError(message, { cause: error, hint: both, exitCode, details });
+    }
+    log.warn(`${message}; ${source.configuredAt} is left out, it has skip_if_unavailable`);
+    return undefined;
+  }
+}
+
 /** Where repomd.xml may be had, and which bytes are right. */
 interface Places {
   readonly mirrors: readonly string[];

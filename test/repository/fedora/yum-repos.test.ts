@@ -5,8 +5,7 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseIni } from '../../../build/repository/fedora/ini.js';
-import type { RpmSource } from '../../../build/repository/fedora/source.js';
-import { readYumRepositories } from '../../../build/repository/fedora/yum-repos.js';
+import { readYumRepositories, type YumRepositories } from '../../../build/repository/fedora/yum-repos.js';
 import type { Architecture } from '../../../build/support/architecture.js';
 import { silentLog } from '../../../build/support/log.js';
 import { requireTools } from '../../support/tools.js';
@@ -28,11 +27,11 @@ function rootOf(files: Readonly<Record<string, string>>): string {
 async function read(
   files: Readonly<Record<string, string>> | string,
   architecture: Architecture = 'x86_64',
-): Promise<{ readonly sources: readonly RpmSource[]; readonly warned: readonly string[] }> {
+): Promise<YumRepositories & { readonly warned: readonly string[] }> {
   const root = typeof files === 'string' ? files : rootOf(files);
   const warned: string[] = [];
   const log = { ...silentLog, warn: (message: string) => warned.push(message.replaceAll(`${root}/`, '')) };
-  return { sources: await readYumRepositories({ root, release: '45', architecture, log }), warned };
+  return { ...(await readYumRepositories({ root, release: '45', architecture, log })), warned };
 }
 
 const repo = 'etc/yum.repos.d/a.repo';
@@ -70,6 +69,8 @@ metalink=https://mirrors.fedoraproject.org/metalink?repo=fedora-debug-$releaseve
         priority: 99,
         cost: 1000,
         moduleHotfixes: false,
+        skipIfUnavailable: false,
+        isOfHost: true,
         configuredAt: expect.stringMatching(/etc\/yum\.repos\.d\/fedora\.repo \[fedora\]$/) as string,
       },
     ]);
@@ -136,6 +137,98 @@ enabled=
     ]);
   });
 
+  it('reads the directories of dnf 5: the first repository of a name counts, even disabled', async () => {
+    const { sources, known, warned } = await read({
+      'etc/dnf/dnf.conf': '[inside]\nbaseurl=http://h/conf/\n',
+      'etc/yum.repos.d/fedora.repo': '[fedora]\nbaseurl=http://h/own/\n[updates]\nenabled=0\n',
+      'etc/distro.repos.d/a.repo': '[fedora]\nbaseurl=http://h/etc/\n[distro]\nbaseurl=http://h/etc/\n',
+      'usr/share/dnf5/repos.d/fedora.repo':
+        '[fedora]\nbaseurl=http://h/usr/\n[updates]\nbaseurl=http://h/\n[late]\nbaseurl=http://h/$where/\n',
+      'usr/share/dnf5/vars.d/where': 'usr',
+    });
+    expect(sources.map(({ id, bases }) => [id, ...bases])).toEqual([
+      ['inside', 'http://h/conf/'],
+      ['fedora', 'http://h/own/'],
+      ['distro', 'http://h/etc/'],
+      ['late', 'http://h/usr/'],
+    ]);
+    expect([...known]).toEqual(['inside', 'fedora', 'updates', 'distro', 'late']);
+    expect(warned).toEqual([]);
+  });
+
+  it('takes variables of the administrator before those of the distribution', async () => {
+    const { sources } = await read({
+      'usr/share/dnf5/vars.d/a': 'usr',
+      'usr/share/dnf5/vars.d/b': 'usr',
+      'usr/share/dnf5/vars.d/c': 'usr',
+      'etc/yum/vars/b': 'yum',
+      'etc/yum/vars/c': 'yum',
+      'etc/dnf/vars/c': 'dnf',
+      [repo]: '[x]\nbaseurl=http://h/$a/$b/$c/',
+    });
+    expect(sources[0]?.bases).toEqual(['http://h/usr/yum/dnf/']);
+  });
+
+  it('applies overrides by file name and pattern, the last one last', async () => {
+    const { sources, known } = await read({
+      [repo]: `[fedora]
+baseurl=http://h/
+excludepkgs=a
+[fedora-debuginfo]
+baseurl=http://h/
+enabled=0
+[updates]
+baseurl=http://h/
+[copr:x]
+baseurl=http://h/`,
+      'usr/share/dnf5/repos.override.d/50-vendor.repo': '[*]\nskip_if_unavailable=1\nenabled=1\npriority=7',
+      'usr/share/dnf5/repos.override.d/60-same.repo': '[*]\npriority=8',
+      'etc/dnf/repos.override.d/60-same.repo': '[new]\nbaseurl=http://h/\n[copr:?]\nenabled=0',
+      'etc/dnf/repos.override.d/99-config_manager.repo':
+        '[fedora*]\nskip_if_unavailable=0\nexcludepkgs=b\n[fedora-*]\nenabled=0\n[updates]\nbaseurl=http://i/',
+      'etc/dnf/repos.override.d/ignored.conf': '[*]\nenabled=0',
+    });
+    expect(
+      sources.map((source) => [source.id, source.skipIfUnavailable, source.priority, source.excludes]),
+    ).toEqual([
+      ['fedora', false, 7, ['a', 'b']],
+      ['updates', true, 7, []],
+    ]);
+    expect(sources[1]?.bases).toEqual(['http://i/']);
+    expect(known).not.toContain('new');
+  });
+
+  it('takes skip_if_unavailable of its own, of dnf.conf, or of what goes before that', async () => {
+    const skipping = async (files: Readonly<Record<string, string>>): Promise<readonly boolean[]> => {
+      const sections = '[a]\nbaseurl=http://h/\n[b]\nbaseurl=http://h/\nskip_if_unavailable=False\n';
+      const { sources } = await read({ ...files, [repo]: sections });
+      return sources.map(({ skipIfUnavailable }) => skipIfUnavailable);
+    };
+    const [vendor, own] = ['usr/share/dnf5/libdnf.conf.d/20-x.conf', 'etc/dnf/libdnf5.conf.d/20-x.conf'];
+    const yes = '[main]\nskip_if_unavailable=True\n';
+    expect(await skipping({})).toEqual([false, false]);
+    expect(await skipping({ 'etc/dnf/dnf.conf': yes })).toEqual([true, false]);
+    expect(await skipping({ [vendor]: yes })).toEqual([true, false]);
+    expect(await skipping({ [vendor]: yes, [own]: '' })).toEqual([false, false]);
+    expect(await skipping({ [vendor]: yes, 'etc/dnf/dnf.conf': '[main]\nskip_if_unavailable=0\n' })).toEqual([
+      false,
+      false,
+    ]);
+  });
+
+  it('says that dnf has a proxy of its own', async () => {
+    const follow = 'is not followed, set http_proxy and https_proxy in the environment';
+    const { warned } = await read({
+      'etc/dnf/dnf.conf': '[main]\nproxy=http://me:secret@p/\nreposdir=/x\n',
+      [repo]: '[a]\nbaseurl=http://h/\nproxy=http://p/\n[b]\nbaseurl=http://h/\nproxy=_none_\n',
+    });
+    expect(warned).toEqual([
+      `etc/dnf/dnf.conf [main]: the option proxy ${follow}`,
+      'etc/dnf/dnf.conf [main]: the option reposdir is not followed',
+      `${repo} [a]: the option proxy ${follow}`,
+    ]);
+  });
+
   it('warns of what it leaves out', async () => {
     const { sources, warned } = await read({
       [repo]: `before=1
@@ -164,6 +257,7 @@ metalink=nonsense
       `${repo}:1: the line is left out, it is not of the form NAME=VALUE`,
       `${repo}:10: the line is left out, it is not of the form NAME=VALUE`,
       `${repo}:11: the line is left out, it is not of the form NAME=VALUE`,
+      `etc/yum.repos.d/b.repo [good]: left out, there is another repository of that name`,
       `${repo} [none]: left out, it has none of baseurl, metalink and mirrorlist`,
       `${repo} [odd id]: left out, its name has characters that dnf does not allow`,
       `${repo} [bad]: left out, ftp://h/ is no http, https or file URL`,
@@ -171,16 +265,15 @@ metalink=nonsense
       `${repo} [bad]: left out, it has none of baseurl, metalink and mirrorlist`,
       `${repo} [good]: enabled is "maybe", neither yes nor no`,
       `${repo} [good]: the option includepkgs is not followed`,
-      `${repo} [good]: the option proxy is not followed`,
+      `${repo} [good]: the option proxy is not followed, set http_proxy and https_proxy in the environment`,
       `${repo} [good]: left out, ftp://h/ is no http, https or file URL`,
       `${repo} [good]: metalink is nonsense, no http, https or file URL`,
       `${repo} [good]: priority is "high", no number`,
-      `etc/yum.repos.d/b.repo [good]: left out, there is another repository of that name`,
     ]);
   });
 
   it('has nothing on a host without dnf', async () => {
-    expect(await read({})).toEqual({ sources: [], warned: [] });
+    expect(await read({})).toEqual({ sources: [], known: new Set(), warned: [] });
   });
 
   it.skipIf(!requireTools('mkfifo'))('waits for no FIFO, and reads no directory', async () => {
