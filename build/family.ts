@@ -1,12 +1,8 @@
 import type { Family, FamilyPackage, FedoraPackage, ImageDefinition } from './definition/definition.js';
 import type { PackageContents } from './package/contents.js';
-import { openDeb } from './package/deb.js';
-import { decompressFile } from './package/decompress.js';
-import { openRpm } from './package/rpm.js';
 import { debianLoader, mergedUsr } from './repository/debian/layout.js';
-import { DebianOrigin } from './repository/debian/origin.js';
 import { directoryLinks, fedoraLoader, layoutPackages } from './repository/fedora/layout.js';
-import { FedoraOrigin } from './repository/fedora/origin.js';
+import type { FedoraOrigin } from './repository/fedora/origin.js';
 import type { OriginOptions, PackageOrigin } from './repository/origin.js';
 import { familyOfSystem, readOsRelease } from './repository/os-release.js';
 import type { Architecture } from './support/architecture.js';
@@ -20,7 +16,8 @@ export interface FamilySupport {
   readonly family: Family;
   /** What the definition says of the family. */
   readonly package: FamilyPackage;
-  origin(options: Omit<OriginOptions, 'release'>): PackageOrigin;
+  /** Loads what the family needs: nobody waits for the other one's. */
+  origin(options: Omit<OriginOptions, 'release'>): Promise<PackageOrigin>;
   /** Names of packages that are always there, whether a file of theirs is needed or not: what makes the layout. */
   readonly layoutPackages: readonly string[];
   /** Directory links of the layout, such as `lib` to `usr/lib`. */
@@ -54,13 +51,19 @@ export async function chooseFamily(
     return {
       family,
       package: debian,
-      origin: (options) =>
-        new DebianOrigin({
+      origin: async (options) => {
+        const [{ DebianOrigin }, { openDeb }, { decompressFile }] = await Promise.all([
+          import('./repository/debian/origin.js'),
+          import('./package/deb.js'),
+          import('./package/decompress.js'),
+        ]);
+        return new DebianOrigin({
           ...options,
           release: debian.release,
           decompressFile,
           openPackage: (path, sha256, name) => openDeb(path, sha256, options.cache, { name }),
-        }),
+        });
+      },
       layoutPackages: [],
       directoryLinks: () => mergedUsr,
       loader: debianLoader,
@@ -89,10 +92,15 @@ export function packageUponBase(choice: FamilyChoice, { name, packages }: ImageD
   throw cannot('build', name, reason, { hint: 'add fedora under packages in the definition', exitCode: 2 });
 }
 
-export function fedoraOrigin(
+export async function fedoraOrigin(
   { release, keys, prefer }: FedoraPackage,
   options: Omit<OriginOptions, 'release'>,
-): FedoraOrigin {
+): Promise<FedoraOrigin> {
+  const [{ FedoraOrigin }, { openRpm }, { decompressFile }] = await Promise.all([
+    import('./repository/fedora/origin.js'),
+    import('./package/rpm.js'),
+    import('./package/decompress.js'),
+  ]);
   return new FedoraOrigin({
     ...options,
     release,

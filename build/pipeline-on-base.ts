@@ -1,5 +1,5 @@
 import { fedoraOrigin, packageUponBase } from './family.js';
-import type { FedoraPackage, ImageDefinition } from './definition/definition.js';
+import type { BasedDefinition, FedoraPackage } from './definition/definition.js';
 import { buildOnBase, resolveBase, type OnBaseInput, type OnBaseManifest } from './image/on-base.js';
 import { imageReference } from './image/reference.js';
 import type { BuildOutcome, BuildTarget, ImageRequest, LockChange, Services } from './request.js';
@@ -19,13 +19,6 @@ import { cannot } from './support/errors.js';
 import { sourceDateEpoch } from './support/source-date-epoch.js';
 import { shownUrl } from './support/url.js';
 
-/** A definition of an image upon another. */
-export type BasedDefinition = ImageDefinition & { readonly base: string };
-
-export function isBased(definition: ImageDefinition): definition is BasedDefinition {
-  return definition.base !== undefined;
-}
-
 /**
  * The image upon a base: buildah pulls the base that the lock file names, or the newest one, and the base's own package
  * manager installs the newest packages. So the lock file pins the base alone.
@@ -39,7 +32,7 @@ export async function buildImagesOnBase(
   const reference = target.reference === undefined ? undefined : imageReference(target.reference);
   refuseWhatBuildahCannot(definition, request, target);
   const based = await openBased(definition, request, services);
-  const { use, lock, origin, service, release } = based;
+  const { use, origin, service, release } = based;
   try {
     const { signal, exec, environment, log } = services;
     if (release === undefined && asksForSources(request)) throw unnamedRelease();
@@ -140,7 +133,7 @@ async function openBased(
     log: services.log,
   };
   const lock = await openLock(use);
-  const origin = fedoraOrigin(service, { ...request, ...services });
+  const origin = await fedoraOrigin(service, { ...request, ...services });
   // The base stands in the place of the host.
   const isBases = request.suite === undefined && service.release === 'host';
   const release = isBases ? undefined : await origin.wantedRelease();

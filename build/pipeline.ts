@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { loadDefinition } from './definition/load.js';
-import type { Family, FamilyPackage, ImageDefinition } from './definition/definition.js';
+import { isBased, type Family, type FamilyPackage, type ImageDefinition } from './definition/definition.js';
 import { closeLibraries, type ClosureObject, type LoaderView } from './elf/closure.js';
 import type { DlopenNote } from './elf/dlopen-note.js';
 import { readLdSoConf, type ConfigurationView } from './elf/ld-so-conf.js';
@@ -10,7 +10,6 @@ import { imageConfig } from './image/describe.js';
 import type { ImageConfig, ImageEngine, ImageInput } from './image/engine.js';
 import { createOciEngine } from './image/oci.js';
 import { imageReference } from './image/reference.js';
-import { buildImagesOnBase, isBased, lockBase } from './pipeline-on-base.js';
 import type {
   BuildOutcome,
   BuildTarget,
@@ -70,10 +69,15 @@ export interface Preparation {
 export async function prepareImages(request: ImageRequest, services: Services): Promise<Preparation> {
   const definition = await loadDefinition(request.definition);
   if (isBased(definition)) {
-    throw cannot('plan', definition.name, `the package manager of ${definition.base} chooses its files`, {
-      hint: 'build it, and see what is in it with npx dhcpd-scratch compare',
-      exitCode: 2,
-    });
+    throw cannot(
+      'say',
+      `what ${definition.name} holds`,
+      `the package manager of ${definition.base} chooses it`,
+      {
+        hint: 'build it, and see what is in it with npx dhcpd-scratch compare',
+        exitCode: 2,
+      },
+    );
   }
   return prepare(definition, request, services);
 }
@@ -81,7 +85,10 @@ export async function prepareImages(request: ImageRequest, services: Services): 
 /** The lock file with the newest packages, or with the newest base; nothing is written. @throws ToolError */
 export async function renewLock(request: ImageRequest, services: Services): Promise<LockChange> {
   const definition = await loadDefinition(request.definition);
-  if (isBased(definition)) return lockBase(definition, request, services);
+  if (isBased(definition)) {
+    const { lockBase } = await import('./pipeline-on-base.js');
+    return lockBase(definition, request, services);
+  }
   const prepared = await prepare(definition, request, services);
   await prepared.close();
   return prepared.lock;
@@ -100,7 +107,7 @@ async function prepare(
     log: services.log,
   };
   const lock = await openLock(use);
-  const origin = family.origin({ ...request, ...services });
+  const origin = await family.origin({ ...request, ...services });
   const job: Job = { definition, family, origin, services };
   try {
     const locked = lockedArchitectures(lock.before, family.family, await origin.wantedRelease());
@@ -129,7 +136,10 @@ export async function buildImages(
   target: BuildTarget,
 ): Promise<BuildOutcome> {
   const definition = await loadDefinition(request.definition);
-  if (isBased(definition)) return buildImagesOnBase(definition, request, services, target);
+  if (isBased(definition)) {
+    const { buildImagesOnBase } = await import('./pipeline-on-base.js');
+    return buildImagesOnBase(definition, request, services, target);
+  }
   const reference = target.reference === undefined ? undefined : imageReference(target.reference);
   const prepared = await prepare(definition, request, services);
   try {
@@ -186,7 +196,7 @@ export async function surveyRepositories(
   services: Services,
 ): Promise<Survey> {
   const family = await chooseFamily(request.distro, await loadDefinition(request.definition));
-  const origin = family.origin({ ...request, ...services, mode: 'renew', lockFile: '', renewal: '' });
+  const origin = await family.origin({ ...request, ...services, mode: 'renew', lockFile: '', renewal: '' });
   try {
     return { family: family.family, repositories: await origin.survey(request.hostArchitecture) };
   } finally {

@@ -73,3 +73,10 @@ interface StateDefinition {
   /** Empty files made in the directory for the service's account. */
   readonly files: readonly string[];
 }
+
+/** A definition of an image upon another. */
+export type BasedDefinition = ImageDefinition & { readonly base: string };
+
+export function isBased(definition: ImageDefinition): definition is BasedDefinition {
+  return definition.base !== undefined;
+}

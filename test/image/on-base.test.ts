@@ -93,7 +93,7 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     only('release:rawhide', release('VERSION_ID=46\nREDHAT_SUPPORT_PRODUCT_VERSION=rawhide\n'));
     only('release:none', release(''));
     making.remove();
-  });
+  }, 60_000);
   afterAll(async () => {
     await registry.close();
     rmSync(scratch, { recursive: true });

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Debian's docker-registry on a port of loopback, with nothing in it. */
 export interface Registry {
@@ -29,19 +30,25 @@ export async function startRegistry(directory: string): Promise<Registry> {
     '',
   ];
   writeFileSync(settings, lines.join('\n'));
-  const child = spawn('docker-registry', ['serve', settings], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  const host = await new Promise<string>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', () => {
-      reject(new Error(`docker-registry has ended: ${said}`));
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      said += chunk.toString();
-      const found = /listening on (127\.0\.0\.1:[0-9]+)/.exec(said)?.[1];
-      if (found !== undefined) resolve(found);
-    });
+  // Into a file: nobody would read a pipe while a test waits for a command, and a full one stops the registry.
+  const log = join(directory, 'log');
+  const output = openSync(log, 'w');
+  const child = spawn('docker-registry', ['serve', settings], { stdio: ['ignore', 'ignore', output] });
+  closeSync(output);
+  let failure: Error | undefined;
+  child.once('error', (error) => {
+    failure = error;
   });
+  const host = await (async () => {
+    for (;;) {
+      const said = readFileSync(log, 'utf8');
+      const found = /listening on (127\.0\.0\.1:[0-9]+)/.exec(said)?.[1];
+      if (found !== undefined) return found;
+      if (failure !== undefined) throw failure;
+      if (child.exitCode !== null) throw new Error(`docker-registry has ended: ${said}`);
+      await sleep(20);
+    }
+  })();
   const configuration = join(directory, 'registries.conf');
   writeFileSync(
     configuration,
