@@ -89,7 +89,7 @@ describe.skipIf(standIn === undefined)('a reader of the README who builds from F
       // The base of the first time, by its digest.
       const again = await perform(`${fedora} -- --locked ${from()}`);
       expect(again).toMatch(/^lock +images\/fedora\/dhcpd\.lock\.yaml$/m);
-      const renewed = await perform('node dist/cli.js lock images/fedora/dhcpd.yaml');
+      const renewed = await perform('npx dhcpd-scratch lock images/fedora/dhcpd.yaml');
       expect(renewed).toBe('images/fedora/dhcpd.lock.yaml: nothing has changed\n');
     },
     300_000,

@@ -78,6 +78,7 @@ export const runOnFedora: readonly string[] = [
 export const runBy: ReadonlyMap<string, string> = new Map([
   ['.ci/run', '.github/workflows/ci.yml'],
   ['npm run host:fedora', 'test/support/fedora-stand-in.ts'],
+  ['npx dhcpd-scratch lock images/fedora/dhcpd.yaml', 'test/docs/fedora.test.ts'],
 ]);
 
 /** Whether `.ci/run` does everything that the command does, by itself or inside its npm scripts. */
