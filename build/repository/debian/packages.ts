@@ -1,5 +1,5 @@
+import { similarNames } from '../similar-names.js';
 import { cannot } from '../../support/errors.js';
-import { nearest } from '../../support/nearest.js';
 import { compareBytes } from '../../support/order.js';
 import { parseStanza, type Stanza } from './deb822.js';
 import type { IndexFile } from './index-file.js';
@@ -69,17 +69,6 @@ export function indexPackages(files: readonly IndexFile[], architecture: string)
     },
     similar: (name) => similarNames(name, new Set(files.flatMap(({ offsets }) => [...offsets.keys()]))),
   };
-}
-
-const similarLimit = 5;
-
-/** A slip of the hand first, then names that hold the word, the shortest first. */
-function similarNames(name: string, names: ReadonlySet<string>): readonly string[] {
-  const slip = nearest(name, names);
-  const holding = [...names]
-    .filter((candidate) => name.length > 2 && candidate !== slip && candidate.includes(name))
-    .sort((a, b) => a.length - b.length || compareBytes(a, b));
-  return [...(slip === undefined ? [] : [slip]), ...holding].slice(0, similarLimit);
 }
 
 /** Policy 5.6.7; names in old archives may be longer than today's rules want, never of other characters. */

@@ -1,5 +1,5 @@
+import { similarNames } from '../similar-names.js';
 import type { Architecture } from '../../support/architecture.js';
-import { nearest } from '../../support/nearest.js';
 import { compareBytes } from '../../support/order.js';
 import type { RpmRecord } from './record.js';
 import { compareRecords, provides, type RpmRepository } from './repository.js';
@@ -87,15 +87,4 @@ export function mergeRepositories(
       for (const repository of repositories) repository.close();
     },
   };
-}
-
-const similarLimit = 5;
-
-/** A slip of the hand first, then names that hold the word, the shortest first. */
-function similarNames(name: string, names: ReadonlySet<string>): readonly string[] {
-  const slip = nearest(name, names);
-  const holding = [...names]
-    .filter((candidate) => name.length > 2 && candidate !== slip && candidate.includes(name))
-    .sort((a, b) => a.length - b.length || compareBytes(a, b));
-  return [...(slip === undefined ? [] : [slip]), ...holding].slice(0, similarLimit);
 }
