@@ -38,6 +38,10 @@ export interface ImageDefinition {
   readonly run: readonly string[];
   /** Default arguments, which the user's own replace: the image's command. */
   readonly command: readonly string[];
+  /** Arguments that name one interface to serve: `{interface}` in them stands for its name. */
+  readonly listen: readonly string[];
+  /** Arguments that make the program check its configuration and end; none when it cannot. */
+  readonly check: readonly string[];
   /** In the order of the file. */
   readonly environment: ReadonlyMap<string, string>;
   readonly stopSignal: string;

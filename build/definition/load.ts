@@ -85,7 +85,7 @@ function definitionOf(
   file: string,
   sha256: string,
 ): ImageDefinition {
-  const argumentsOf = (field: 'run' | 'command'): readonly string[] =>
+  const argumentsOf = (field: 'run' | 'command' | 'listen' | 'check'): readonly string[] =>
     (raw[field] ?? []).map((value, index) => spelt(value, `/${field}/${String(index)}`, document));
   return {
     file,
@@ -107,6 +107,8 @@ function definitionOf(
     capabilities: raw.capabilities ?? [],
     run: argumentsOf('run'),
     command: argumentsOf('command'),
+    listen: argumentsOf('listen'),
+    check: argumentsOf('check'),
     environment: new Map(
       Object.entries(raw.environment ?? {}).map(([name, value]) => [
         name,

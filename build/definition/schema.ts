@@ -25,6 +25,8 @@ export interface RawDefinition {
   readonly capabilities?: readonly string[];
   readonly run?: readonly (string | number)[];
   readonly command?: readonly (string | number)[];
+  readonly listen?: readonly (string | number)[];
+  readonly check?: readonly (string | number)[];
   readonly environment?: Readonly<Record<string, string | number>>;
   readonly stop?: string;
   readonly inventory?: boolean;

@@ -69,6 +69,8 @@ state: { volume: leases, files: [dhcpd.leases] }
 ports: [67/udp, 53/tcp]
 capabilities: [NET_RAW]
 command: [--port=0]
+listen: [-i, '{interface}']
+check: [-t]
 environment: { TZ: UTC, LEVEL: 007 }
 stop: SIGINT
 inventory: false
@@ -95,6 +97,8 @@ inventory: false
       capabilities: ['NET_RAW'],
       run: [],
       command: ['--port=0'],
+      listen: ['-i', '{interface}'],
+      check: ['-t'],
       environment: new Map([
         ['TZ', 'UTC'],
         ['LEVEL', '007'],
@@ -113,6 +117,8 @@ inventory: false
       capabilities: definition.capabilities,
       run: definition.run,
       command: definition.command,
+      listen: definition.listen,
+      check: definition.check,
       environment: Object.fromEntries(definition.environment),
       stop: definition.stopSignal,
       inventory: definition.inventory,

@@ -29,6 +29,8 @@ export function onBaseInput(architecture: Architecture): OnBaseInput {
       capabilities: ['NET_RAW', 'NET_BIND_SERVICE'],
       run: ['-4', '-f'],
       command: [],
+      listen: [],
+      check: [],
       environment: new Map(),
       stopSignal: 'SIGTERM',
       inventory: false,
