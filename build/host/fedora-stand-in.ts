@@ -1,10 +1,10 @@
-import { homedir } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { once } from 'node:events';
-import { mkdir, readdir, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { $ } from 'zx';
 import { ToolError } from '../support/errors.js';
+import { cacheHome, forgetIdle, locked } from './cached.js';
 import { buildStandIn, keyOf, type StandInRequest } from './fedora-stand-in/build.js';
 import { repositoryNames, standInArchitectures } from './fedora-stand-in/description.js';
 import { serveStandIn } from './fedora-stand-in/server.js';
@@ -21,9 +21,6 @@ const usage = `npm run host:fedora -- [--output DIR] [--arch x86_64,aarch64] [--
 --release  which release of Fedora it says to be
 --serve    serve it on loopback until interrupted
 `;
-
-/** Stand-ins in the user's cache that nobody asked for in this time go away. Milliseconds. */
-const idleTime = 7 * 24 * 60 * 60 * 1000;
 
 $.verbose = false;
 // Bash takes the socket that Node gives it as standard input for a remote login and reads .bashrc, which may be slow
@@ -82,40 +79,6 @@ async function serve(root: string, { architectures }: StandInRequest): Promise<v
   process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
   await server.close();
-}
-
-/** Runs the work while no other process that asks for the same lock does. The kernel ends the lock with this process. */
-async function locked(path: string, work: () => Promise<void>): Promise<void> {
-  const holder = $({ quiet: true, nothrow: true })`exec flock ${path} sh -c ${'echo locked; exec cat'}`;
-  const ended = new Promise<never>((_, reject) => {
-    holder.then((output) => {
-      reject(new Error(`flock ended: ${output.stderr}`));
-    }, reject);
-  });
-  ended.catch(() => undefined);
-  await Promise.race([once(holder.stdout, 'data'), ended]);
-  try {
-    await work();
-  } finally {
-    holder.stdin.end();
-    await holder;
-  }
-}
-
-async function forgetIdle(cache: string, used: string): Promise<void> {
-  const now = new Date();
-  await utimes(used, now, now);
-  for (const name of await readdir(cache)) {
-    const path = join(cache, name);
-    const stats = await stat(path).catch(() => undefined);
-    if (stats !== undefined && now.getTime() - stats.mtimeMs > idleTime)
-      await rm(path, { recursive: true, force: true });
-  }
-}
-
-function cacheHome(): string {
-  const home = process.env['XDG_CACHE_HOME'];
-  return home !== undefined && isAbsolute(home) ? home : join(homedir(), '.cache');
 }
 
 function say(text: string): void {

@@ -1,3 +1,9 @@
+/** Emulates a whole machine of this host's own architecture, for the tests that boot one. */
+const machineEmulator: readonly [string, string] =
+  process.arch === 'arm64'
+    ? ['qemu-system-aarch64', 'qemu-system-arm']
+    : ['qemu-system-x86_64', 'qemu-system-x86'];
+
 /** The programs that tests and benchmarks run, and the Debian package that brings each of them. */
 export const testTools: ReadonlyMap<string, string> = new Map([
   ['apt-cache', 'apt'],
@@ -38,6 +44,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['ip', 'iproute2'],
   ['ldconfig', 'libc-bin'],
   ['man', 'man-db'],
+  ['mke2fs', 'e2fsprogs'],
   ['mkfifo', 'coreutils'],
   ['mmdebstrap', 'mmdebstrap'],
   ['mount', 'mount'],
@@ -50,6 +57,8 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['podman', 'podman'],
   ['prlimit', 'util-linux'],
   ['python3', 'python3'],
+  ['qemu-img', 'qemu-utils'],
+  machineEmulator,
   ['readelf', 'binutils'],
   ['rpm', 'rpm'],
   ['rpm2archive', 'rpm2cpio'],
