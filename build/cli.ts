@@ -5,6 +5,7 @@ import type { Context } from './commands/context.js';
 import type { DoctorOptions } from './commands/doctor.js';
 import type { BuildOptions } from './commands/build.js';
 import type { CompareOptions } from './commands/compare.js';
+import type { QuadletOptions } from './commands/quadlet.js';
 import type { ImageOptions } from './commands/request.js';
 import { families } from './definition/definition.js';
 import { cannot, hintOf, reasonOf, ToolError } from './support/errors.js';
@@ -115,6 +116,8 @@ function createProgram(): Command {
       await compare(a, b, options, contextOf(options));
     });
 
+  quadletCommand(program);
+
   globalOptions(
     program.command('doctor').description('show what this host can do, and what to install for more'),
   )
@@ -138,6 +141,29 @@ function createProgram(): Command {
   return program;
 }
 
+function quadletCommand(program: Command): void {
+  const command = program
+    .command('quadlet')
+    .description('write the systemd and Podman units that run the image as a service of root')
+    .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
+    .addOption(repeated('--interface <names>', 'interfaces to serve, separated by commas; may be repeated'))
+    .option('--image <ref>', 'image to run (default: localhost/NAME:latest)')
+    .addOption(distroOption('whose packages are in the image, which decides where its leases are'))
+    .option('--config <dir>', 'directory of the configuration on the host (default: as in the image)')
+    .option('--leases <dir>', 'directory of the host for the leases, in place of a volume')
+    .option('--name <name>', 'of the service and its container (default: the definition’s)')
+    .option('--podman-version <version>', 'of the host, 4.4 or later (default: the newest known)')
+    .option('--macvlan <parent>', 'make a network for containers on this interface too, and serve it')
+    .option('--shim-address <address>', 'of the host in that network, with its prefix: 192.0.2.3/24')
+    .option('--rootless', 'is refused, and the reason said')
+    .option('-o, --output <dir>', 'where the files go; /etc installs them', 'quadlet')
+    .option('--check', 'write nothing, and fail if the files there are not the same');
+  globalOptions(command).action(async (definition: string, options: QuadletOptions & GlobalOptions) => {
+    const { quadlet } = await import('./commands/quadlet.js');
+    await quadlet(definition, options, contextOf(options));
+  });
+}
+
 function imageCommand(program: Command, name: string, description: string): Command {
   return imageOptions(program.command(name).description(description));
 }
@@ -155,18 +181,22 @@ function imageOptions(command: Command): Command {
   return globalOptions(command);
 }
 
-function distroOption(): Option {
-  return new Option('--distro <family>', 'whose packages; auto is the host’s family, and Fedora elsewhere')
+function distroOption(description = 'whose packages'): Option {
+  return new Option('--distro <family>', `${description}; auto is the host’s family, and Fedora elsewhere`)
     .choices(['auto', ...families])
     .default('auto');
 }
 
 function mirrorOption(description: string): Option {
-  const all = (url: string, before: readonly string[] | undefined): readonly string[] => [
+  return repeated('--mirror <url>', `${description}; may be repeated`);
+}
+
+function repeated(flags: string, description: string): Option {
+  const all = (value: string, before: readonly string[] | undefined): readonly string[] => [
     ...(before ?? []),
-    url,
+    value,
   ];
-  return new Option('--mirror <url>', `${description}; may be repeated`).argParser(all);
+  return new Option(flags, description).argParser(all);
 }
 
 function globalOptions(command: Command): Command {

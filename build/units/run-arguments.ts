@@ -24,7 +24,7 @@ export function runArguments(service: Service): {
 }
 
 /** Volume or directory, as `--volume` names it. */
-function stateSource({ state }: Service): string {
+export function stateSource({ state }: Service): string {
   if (state === undefined) return '';
   return 'volume' in state.from ? state.from.volume : state.from.directory;
 }

@@ -7,6 +7,10 @@ export interface Service {
   readonly name: string;
   readonly title: string;
   readonly url: string | undefined;
+  /** File name of the program that the image starts, such as `dhcpd`. */
+  readonly program: string;
+  /** Such as `67/udp`. */
+  readonly ports: readonly string[];
   /** Reference of the image, as Podman takes it. */
   readonly image: string;
   /** The service's account: user and group. */
@@ -66,6 +70,8 @@ export function serviceOf(definition: ImageDefinition, choice: ServiceChoice): S
     name,
     title: definition.title,
     url: definition.url,
+    program: definition.roots[0],
+    ports: definition.ports,
     image: choice.image,
     account: definition.user.id,
     capabilities: definition.capabilities,
@@ -90,4 +96,9 @@ export function serviceOf(definition: ImageDefinition, choice: ServiceChoice): S
             files: state.files,
           },
   };
+}
+
+/** Whether the image is one that no registry has: built or loaded on the host. */
+export function isLocal({ image }: Service): boolean {
+  return image.startsWith('localhost/');
 }

@@ -1,0 +1,173 @@
+import { readFile } from 'node:fs/promises';
+import { isAbsolute, join, normalize, resolve } from 'node:path';
+
+import type { Context } from './context.js';
+import { definitionFile } from './request.js';
+import { writeGenerated, type GeneratedState } from './write-generated.js';
+import { loadDefinition } from '../definition/load.js';
+import { chooseFamily, type FamilyChoice } from '../family.js';
+import { imageReference } from '../image/reference.js';
+import { cannot } from '../support/errors.js';
+import { generateUnits } from '../units/generate.js';
+import { shimName } from '../units/macvlan.js';
+import { newestPodman, parsePodmanVersion } from '../units/podman-version.js';
+import { serviceOf, type Service } from '../units/service.js';
+import type { Macvlan } from '../units/unit-options.js';
+
+export interface QuadletOptions {
+  readonly distro: FamilyChoice;
+  readonly image?: string;
+  /** As often as the option is given, each with one name or more. */
+  readonly interface?: readonly string[];
+  readonly config?: string;
+  readonly leases?: string;
+  readonly name?: string;
+  readonly podmanVersion?: string;
+  readonly macvlan?: string;
+  readonly shimAddress?: string;
+  readonly rootless?: boolean;
+  readonly output: string;
+  readonly check?: boolean;
+  readonly json?: boolean;
+}
+
+/** `quadlet [DEFINITION]`: writes the files with which systemd and Podman run the image as a service. */
+export async function quadlet(definition: string, options: QuadletOptions, context: Context): Promise<void> {
+  if (options.rootless === true) {
+    throw cannot(
+      'write',
+      'units for a rootless Podman',
+      'only root may open port 67 and packet sockets of the host',
+      {
+        hint: 'install them as root; the server itself runs without root',
+        exitCode: 2,
+      },
+    );
+  }
+  const macvlan = macvlanOf(options);
+  const service = await chosenService(definition, options, macvlan, context);
+  const files = generateUnits(service, {
+    podman: options.podmanVersion === undefined ? newestPodman : parsePodmanVersion(options.podmanVersion),
+    macvlan,
+    script: await readFile(join(context.packageDirectory, 'quadlet/dhcpd-scratch/check'), 'utf8'),
+  });
+  const notes = files.flatMap((file) => file.notes);
+  for (const note of notes) context.log.info(`note: ${note}`);
+  const output = resolve(context.cwd, options.output);
+  const states = await writeGenerated(output, files, options.check === true);
+  context.print(
+    options.json === true
+      ? `${JSON.stringify({ output: options.output, files: states, notes }, undefined, 2)}\n`
+      : states.map(({ path, state }) => `${state.padEnd(9)}  ${join(options.output, path)}\n`).join(''),
+  );
+  if (options.check === true) expectSame(states, options);
+}
+
+async function chosenService(
+  definition: string,
+  options: QuadletOptions,
+  macvlan: Macvlan | undefined,
+  context: Context,
+): Promise<Service> {
+  const loaded = await loadDefinition(definitionFile(definition, context));
+  const { family } = await chooseFamily(options.distro, loaded);
+  const name = options.name === undefined ? loaded.name : nameOf(options.name);
+  const given = (options.interface ?? []).flatMap((list) => list.split(',')).map(interfaceOf);
+  const all = macvlan === undefined ? given : [...given, macvlan.parent, shimName(macvlan.parent)];
+  const [first, ...rest] = [...new Set(all)];
+  if (first === undefined) {
+    throw cannot('write', `units of ${name}`, 'nothing says which interface it serves', {
+      hint: 'give --interface, such as --interface eth0; `ip -brief link` lists them',
+      exitCode: 2,
+    });
+  }
+  return serviceOf(loaded, {
+    name,
+    image: imageOf(options.image ?? loaded.name),
+    interfaces: [first, ...rest],
+    family,
+    config: options.config === undefined ? undefined : directoryOf('--config', options.config),
+    state: options.leases === undefined ? undefined : directoryOf('--leases', options.leases),
+  });
+}
+
+function expectSame(states: readonly GeneratedState[], options: QuadletOptions): void {
+  const other = states
+    .filter(({ state }) => state !== 'unchanged')
+    .map(({ path }) => join(options.output, path));
+  if (other.length === 0) return;
+  throw cannot('accept', options.output, `not what would be generated: ${other.join(', ')}`, {
+    hint: 'run the command without --check',
+  });
+}
+
+/** Unit, container and volume get it. */
+function nameOf(text: string): string {
+  if (/^(?=.{1,63}$)[a-z0-9]+(-[a-z0-9]+)*$/.test(text)) return text;
+  throw cannot(
+    'use',
+    `the name ${JSON.stringify(text)}`,
+    'it may hold small letters, digits and single dashes',
+    {
+      exitCode: 2,
+    },
+  );
+}
+
+/** What the kernel takes for a name (dev_valid_name), and one word for all that reads it. */
+function interfaceOf(text: string): string {
+  const size = Buffer.byteLength(text);
+  const isValid = size > 0 && size <= 15 && text !== '.' && text !== '..' && /^[!-.0-9;-~]+$/.test(text);
+  if (isValid && !text.startsWith('-')) return text;
+  throw cannot('serve', `the interface ${JSON.stringify(text)}`, 'no interface can have that name', {
+    hint: '`ip -brief link` lists those of this machine',
+    exitCode: 2,
+  });
+}
+
+function imageOf(text: string): string {
+  const [, name, digest] = /^([^@]*)@(sha256:[0-9a-f]{64})$/.exec(text) ?? [];
+  if (name === undefined || digest === undefined) return imageReference(text);
+  // A tag beside a digest is not looked at, and older Podman refuses it.
+  return `${imageReference(name).replace(/:[^:/]*$/, '')}@${digest}`;
+}
+
+/** systemd and Podman split at some characters, in places where nothing can quote them. */
+function directoryOf(option: string, text: string): string {
+  const wrong = (reason: string): Error =>
+    cannot('use', `${option} ${JSON.stringify(text)}`, reason, {
+      hint: 'give a directory such as /etc/dhcp',
+      exitCode: 2,
+    });
+  if (!isAbsolute(text)) throw wrong('it is no absolute path');
+  if (!/^[^\s:,"'\\\p{C}]+$/u.test(text))
+    throw wrong('Quadlet takes no directory with spaces, quotes, colons, commas or backslashes');
+  const directory = normalize(text).replace(/\/$/, '');
+  if (directory === '') throw wrong('the root directory is more than the server needs');
+  return directory;
+}
+
+function macvlanOf({ macvlan, shimAddress }: QuadletOptions): Macvlan | undefined {
+  if (macvlan === undefined && shimAddress === undefined) return undefined;
+  if (macvlan === undefined || shimAddress === undefined) {
+    throw cannot('make', 'a network for containers', '--macvlan and --shim-address belong together', {
+      hint: 'such as --macvlan eth0 --shim-address 192.0.2.3/24',
+      exitCode: 2,
+    });
+  }
+  const parts = /^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\/([0-9]{1,2})$/.exec(shimAddress);
+  const [, a, b, c, d, length] = (parts ?? []).map(Number);
+  const isAddress = [a, b, c, d].every((part) => part !== undefined && part <= 255);
+  if (!isAddress || length === undefined || length < 1 || length > 32) {
+    throw cannot(
+      'use',
+      `--shim-address ${JSON.stringify(shimAddress)}`,
+      'it is no IPv4 address with a prefix',
+      {
+        hint: 'give a free one of the network, such as 192.0.2.3/24',
+        exitCode: 2,
+      },
+    );
+  }
+  return { parent: interfaceOf(macvlan), shimAddress };
+}

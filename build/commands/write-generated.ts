@@ -1,0 +1,78 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { finishFile, giveUp, takePlaces, type Finished } from '../support/atomic.js';
+import { cannot, hintOf, reasonOf } from '../support/errors.js';
+import { marker, type UnitFile } from '../units/unit-text.js';
+
+export interface GeneratedState {
+  readonly path: string;
+  /** With `check`, `missing` and `other` say what is there. */
+  readonly state: 'written' | 'unchanged' | 'missing' | 'other';
+}
+
+/**
+ * Writes generated files below a directory, or only looks whether they are as they would be written.
+ *
+ * @throws ToolError when a file of that name is there that no generator has written; then none is written
+ */
+export async function writeGenerated(
+  directory: string,
+  files: readonly UnitFile[],
+  checkOnly: boolean,
+): Promise<readonly GeneratedState[]> {
+  const before = await Promise.all(files.map(({ path }) => readIfThere(join(directory, path))));
+  if (checkOnly) {
+    return files.map(({ path, text }, index) => ({
+      path,
+      state: before[index] === undefined ? 'missing' : before[index] === text ? 'unchanged' : 'other',
+    }));
+  }
+  const foreign = files.find((_, index) => before[index]?.includes(marker) === false);
+  if (foreign !== undefined) {
+    throw cannot(
+      'write',
+      join(directory, foreign.path),
+      'a file of this name is there that was not generated',
+      {
+        hint: 'move it away, or choose another --name or --output',
+      },
+    );
+  }
+  const changed = files.filter(({ text }, index) => before[index] !== text);
+  const finished: Finished[] = [];
+  try {
+    for (const { path, text } of changed) {
+      const target = join(directory, path);
+      await makeDirectory(dirname(target));
+      finished.push(await finishFile(target, text));
+    }
+  } catch (error) {
+    await giveUp(finished);
+    throw error;
+  }
+  await takePlaces(finished);
+  return files.map((file) => ({ path: file.path, state: changed.includes(file) ? 'written' : 'unchanged' }));
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    const hint = hintOf(error);
+    throw cannot('make', `directory ${path}`, reasonOf(error), {
+      cause: error,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
+      return undefined;
+    throw cannot('read', path, reasonOf(error), { cause: error });
+  }
+}
