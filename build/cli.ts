@@ -4,9 +4,11 @@ import { Command, CommanderError, Option } from 'commander';
 import type { Context } from './commands/context.js';
 import type { DoctorOptions } from './commands/doctor.js';
 import type { BuildOptions } from './commands/build.js';
+import type { CheckOptions } from './commands/check.js';
 import type { CompareOptions } from './commands/compare.js';
 import type { QuadletOptions } from './commands/quadlet.js';
 import type { ImageOptions } from './commands/request.js';
+import type { SmokeOptions } from './commands/smoke.js';
 import { families } from './definition/definition.js';
 import { cannot, hintOf, reasonOf, ToolError } from './support/errors.js';
 import { createLog } from './support/log.js';
@@ -117,6 +119,36 @@ function createProgram(): Command {
     });
 
   quadletCommand(program);
+
+  globalOptions(
+    program.command('check').description('check a dhcpd.conf and what it includes, without a server'),
+  )
+    .option('--config <dir>', 'directory that holds dhcpd.conf, the container’s /etc/dhcp', '/etc/dhcp')
+    .addOption(
+      repeated(
+        '--interface <name>',
+        'interface to serve, as NAME=ADDRESS/LENGTH, or NAME of one of this host; may be repeated',
+      ),
+    )
+    .action(async (options: CheckOptions & GlobalOptions) => {
+      const { check } = await import('./commands/check.js');
+      await check(options, contextOf(options));
+    });
+
+  globalOptions(
+    program
+      .command('smoke')
+      .description('run the image in a lab with real clients, and check what it must do and must never do'),
+  )
+    .argument('[definition]', 'path of a definition, or the name of one that comes with the program', 'dhcpd')
+    .option('--arch <names>', 'architectures, separated by commas (default: this machine’s)')
+    .option('--image <image>', 'oci-archive, OCI layout or reference (default: out/NAME.oci.tar)')
+    .option('--only <names>', 'these checks alone, separated by commas')
+    .option('--list', 'show the checks and what each one promises; run nothing')
+    .action(async (definition: string, options: SmokeOptions & GlobalOptions) => {
+      const { smoke } = await import('./commands/smoke.js');
+      await smoke(definition, options, contextOf(options));
+    });
 
   globalOptions(
     program.command('doctor').description('show what this host can do, and what to install for more'),

@@ -6,6 +6,7 @@ import { importsOf } from './imports.js';
 /** Who may import whom: only what stands before. Folders of build/, and the files that stand in it. */
 const order = [
   'support',
+  'dhcpd-conf',
   'definition',
   'repository',
   'package',

@@ -1,0 +1,114 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { join, posix, relative } from 'node:path';
+import { cannot, hintOf, reasonOf } from '../support/errors.js';
+import { errorAt, type Place, type Problem } from './problem.js';
+import { statementsOf, type Statement } from './statements.js';
+
+/** Where the container sees the directory of the configuration. */
+const inContainer = '/etc/dhcp';
+export const mainFile = 'dhcpd.conf';
+
+/** A configuration with all that it includes. */
+export interface Configuration {
+  /** Path of dhcpd.conf. */
+  readonly file: string;
+  /** Every file that was read, in the order of reading. */
+  readonly files: readonly string[];
+  /** Included files are in the place of their `include`. */
+  readonly statements: readonly Statement[];
+  /** What keeps the files from being read as dhcpd reads them. */
+  readonly problems: readonly Problem[];
+}
+
+/**
+ * Reads dhcpd.conf and what it includes, as dhcpd in the container would.
+ *
+ * @param directory the one that the container sees as /etc/dhcp
+ * @throws when dhcpd.conf itself cannot be read
+ */
+export async function readConfiguration(directory: string): Promise<Configuration> {
+  const file = join(directory, mainFile);
+  const files: string[] = [];
+  const problems: Problem[] = [];
+  const root = await realpath(directory).catch(() => directory);
+
+  const load = async (
+    path: string,
+    text: string,
+    within: readonly string[],
+  ): Promise<readonly Statement[]> => {
+    if (!files.includes(path)) files.push(path);
+    const { statements, problems: found } = statementsOf(path, text);
+    problems.push(...found);
+    return expand(statements, [...within, path]);
+  };
+
+  const expand = async (
+    statements: readonly Statement[],
+    within: readonly string[],
+  ): Promise<readonly Statement[]> => {
+    const expanded: Statement[] = [];
+    for (const statement of statements) {
+      if (statement.keyword === 'include') expanded.push(...(await include(statement, within)));
+      else if (statement.block === undefined) expanded.push(statement);
+      else expanded.push({ ...statement, block: await expand(statement.block, within) });
+    }
+    return expanded;
+  };
+
+  const include = async (
+    { tokens, place }: Statement,
+    within: readonly string[],
+  ): Promise<readonly Statement[]> => {
+    const name = tokens[1];
+    if (name?.kind !== 'string' || tokens.length !== 2) {
+      problems.push(errorAt(place, 'expected include and the path of a file in quotes'));
+      return [];
+    }
+    const found = await pathOf(name.text, place);
+    if (typeof found !== 'string') {
+      problems.push(found);
+      return [];
+    }
+    if (within.includes(found)) {
+      problems.push(errorAt(place, `${name.text} includes itself: the server would never end reading`));
+      return [];
+    }
+    const text = await readFile(found, 'utf8').catch((error: unknown) => {
+      problems.push(errorAt(place, `cannot read ${name.text} (here ${found}): ${reasonOf(error)}`));
+      return undefined;
+    });
+    return text === undefined ? [] : load(found, text, within);
+  };
+
+  /** Path here of a file that the container knows by `name`; a problem when it does not see the file at all. */
+  const pathOf = async (name: string, place: Place): Promise<string | Problem> => {
+    // The server's working directory is the root of the image.
+    const path = posix.resolve('/', name);
+    const unseen = (what: string): Problem =>
+      errorAt(place, `${what}, which the container does not see: it sees ${inContainer} alone`);
+    if (!path.startsWith(`${inContainer}/`)) return unseen(`include of ${name}`);
+    const here = join(directory, path.slice(inContainer.length + 1));
+    const real = await realpath(here).catch(() => here);
+    const inside = real === here || !relative(root, real).startsWith('..');
+    return inside ? here : unseen(`${name} is a link to ${real}`);
+  };
+
+  let text;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const hint =
+      code === 'ENOENT' || code === 'ENOTDIR'
+        ? `name the directory that holds ${mainFile} with --config`
+        : hintOf(error);
+    throw cannot('read', file, reasonOf(error), {
+      cause: error,
+      exitCode: 2,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+  const statements = await load(file, text, []);
+  return { file, files, statements, problems };
+}
