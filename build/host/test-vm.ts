@@ -13,12 +13,13 @@ import { bootOnce } from './test-vm/shell.js';
  * around in. Needs root.
  */
 
-const usage = `npm run host:vm -- [--arch x86_64|aarch64] [--payload DIR] [--shell]
+const usage = `npm run host:vm -- [--arch x86_64|aarch64] [--payload DIR] [--shell | --no-boot]
 
 --arch     of the machine (default: this host's); another one is built and run by emulation
 --payload  directory that the machine finds at /payload
 --shell    boot it with its console here (log in as root, no password; Ctrl-A X switches it off)
-           Without it the machine is booted, says what it is, and is shut down.
+--no-boot  only make it; its directory goes to standard output
+           Without either the machine is booted, says what it is, and is shut down.
 `;
 
 $.verbose = false;
@@ -39,6 +40,7 @@ async function main(): Promise<void> {
       arch: { type: 'string', default: process.arch === 'arm64' ? 'aarch64' : 'x86_64' },
       payload: { type: 'string' },
       shell: { type: 'boolean', default: false },
+      'no-boot': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -49,6 +51,10 @@ async function main(): Promise<void> {
   const began = Date.now();
   const seconds = (): string => `${((Date.now() - began) / 1000).toFixed(0)} s`;
   const image = await openImage(vmArchitecture(values.arch), say);
+  if (values['no-boot']) {
+    process.stdout.write(`${image.root}\n`);
+    return;
+  }
   for (const line of image.packages) say(line);
   const accelerator = await chooseAccelerator(image);
   say(`disk ready after ${seconds()}; ${accelerator}`);

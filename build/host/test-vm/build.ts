@@ -49,8 +49,7 @@ export function vmArchitecture(name: string): VmArchitecture {
 async function keyOf(): Promise<string> {
   const hash = createHash('sha256');
   for (const name of (await readdir(import.meta.dirname)).sort()) {
-    // Compiled or, in a test, as it was written: the same name in any case.
-    if (/^(build|guest|sources)\.[jt]s$/.test(name))
+    if (/^(build|description|guest|sources)\.js$/.test(name))
       hash.update(await readFile(join(import.meta.dirname, name)));
   }
   return hash.digest('hex');
@@ -71,6 +70,10 @@ async function fill(root: string, architecture: VmArchitecture): Promise<void> {
     );
     const argv = [
       ...['--mode=root', '--variant=apt', '--format=directory', `--architectures=${debian}`, '--quiet'],
+      // Asks for a program that the kernel's register of emulators makes unnecessary.
+      '--skip=check/qemu',
+      // The first file system is made by the hook below, from a file or two.
+      '--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools',
       ...[`--include=${[...guestPackages, kernelPackage(debian)].join(',')}`, ...unneeded],
       ...['--aptopt=Apt::Install-Recommends "false"', `--customize-hook=sh ${hook} "$1"`],
       ...[suite, tree, ...lines],

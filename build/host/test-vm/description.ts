@@ -7,6 +7,8 @@ export type VmArchitecture = (typeof vmArchitectures)[number];
 
 /** A machine as it lies in the cache, before it is started. */
 export interface VmImage {
+  /** Directory of all of it. */
+  readonly root: string;
   readonly architecture: VmArchitecture;
   /** Raw disk with an ext4 file system. Never started itself: every machine writes to an overlay. */
   readonly disk: string;
@@ -24,6 +26,7 @@ export async function readImage(root: string, architecture: VmArchitecture): Pro
   const text = await readFile(join(root, packagesName), 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
   return {
+    root,
     architecture,
     disk: join(root, 'disk'),
     kernel: join(root, 'kernel'),
@@ -35,6 +38,10 @@ export async function readImage(root: string, architecture: VmArchitecture): Pro
 /** Name of the virtio-serial port between the guest's agent and the host. */
 export const agentPort = 'dhcpd-scratch.agent';
 
-/** The kernel's name of the guest's interface (net.ifnames=0), and its address (TEST-NET-1 of RFC 5737). */
+/**
+ * The kernel's name of the guest's interface (net.ifnames=0), and its address in a network that has
+ * room for many clients (RFC 2544, 198.18.0.0/16).
+ */
 export const guestInterface = 'eth0';
-export const guestAddress = '192.0.2.1';
+export const guestAddress = '198.18.0.1';
+export const prefixLength = 16;

@@ -1,4 +1,4 @@
-import { agentPort, guestAddress, guestInterface } from './description.js';
+import { agentPort, guestAddress, guestInterface, prefixLength } from './description.js';
 
 /**
  * Packages of the guest beside the essential ones. No initramfs-tools: what the kernel lacks to reach its disk is one
@@ -26,6 +26,8 @@ const masked = [
   ...['e2scrub_reap.service', 'fstrim.timer', 'systemd-tmpfiles-clean.timer', 'podman-auto-update.timer'],
   ...['podman.service', 'podman.socket', 'podman-restart.service', 'podman-clean-transient.service'],
   ...['netavark-firewalld-reload.service', 'systemd-pstore.service', 'systemd-hwdb-update.service'],
+  ...['systemd-logind.service', 'systemd-user-sessions.service', 'systemd-network-generator.service'],
+  ...['systemd-udev-load-credentials.service', 'modprobe@drm.service', 'modprobe@fuse.service'],
 ];
 
 /** Files of the guest by absolute path. */
@@ -38,8 +40,22 @@ export const guestFiles: ReadonlyMap<string, string> = new Map([
     '/etc/systemd/network/lan.network',
     [
       ...['[Match]', `Name=${guestInterface}`, ''],
-      ...['[Network]', `Address=${guestAddress}/24`, 'LinkLocalAddressing=no', 'IPv6AcceptRA=no', ''],
+      ...[
+        '[Network]',
+        `Address=${guestAddress}/${prefixLength}`,
+        'LinkLocalAddressing=no',
+        'IPv6AcceptRA=no',
+        '',
+      ],
     ].join('\n'),
+  ],
+  // What the machine is started for, and no driver for anything else that an emulated board has.
+  [
+    '/etc/systemd/system/systemd-udev-trigger.service.d/test.conf',
+    `[Service]
+ExecStart=
+ExecStart=udevadm trigger --action=add ${['virtio', 'virtio-ports', 'block', 'net', 'mem', 'tty'].map((name) => `--subsystem-match=${name}`).join(' ')}
+`,
   ],
   // A journal that survives the power cuts tells afterwards what was before.
   [

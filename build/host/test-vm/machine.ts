@@ -5,6 +5,8 @@ import { $ } from 'zx';
 import { kernelOf, processorOf, type Accelerator } from './accelerator.js';
 import { Agent, type GuestResult } from './agent.js';
 import { agentPort, type VmImage } from './description.js';
+import { Disk } from './disk.js';
+import type { Unflushed } from './write-log.js';
 
 /** What one machine has of its own. */
 export interface MachineOptions {
@@ -16,6 +18,8 @@ export interface MachineOptions {
   readonly payload: string;
   /** Where its network is: a TAP interface, and the network namespace that holds it. Without it, nobody is there. */
   readonly tap: { readonly name: string; readonly namespace: string } | undefined;
+  /** 0 to 1: decides what of its write cache the disk still writes when the power is cut. */
+  readonly random: () => number;
 }
 
 /** A running guest. */
@@ -43,23 +47,27 @@ const bootPatience = 300;
  */
 export class Machine {
   readonly #options: MachineOptions;
+  readonly #disk: Disk;
   #emulator: { readonly pid: number; readonly ended: Promise<unknown> } | undefined;
   #agent: Agent | undefined;
   readonly #onExit = (): void => {
     this.#kill();
   };
 
-  private constructor(options: MachineOptions) {
+  private constructor(options: MachineOptions, disk: Disk) {
     this.#options = options;
+    this.#disk = disk;
     process.on('exit', this.#onExit);
   }
 
   /** Makes the disk; the machine is off. */
   static async create(options: MachineOptions): Promise<Machine> {
     await mkdir(options.directory, { recursive: true });
-    const backing = ['-F', 'raw', '-b', options.image.disk];
-    await $({ quiet: true })`qemu-img create -q -f qcow2 ${backing} ${diskOf(options)}`;
-    return new Machine(options);
+    return new Machine(options, await Disk.copy(options.image.disk, options.directory, options.random));
+  }
+
+  get image(): VmImage {
+    return this.#options.image;
   }
 
   /** Switches it on and waits until it takes commands. @throws Error with the end of the console */
@@ -72,6 +80,7 @@ export class Machine {
       ...['setpriv', '--pdeathsig', 'KILL', ...enterNamespace(this.#options)],
       ...processorOf(image, accelerator),
       ...kernelOf(image, 'quiet panic=-1 systemd.getty_auto=no'),
+      ...(await this.#disk.attach()),
       ...devicesOf(this.#options),
       ...['-chardev', `socket,id=agent,path=${socket},server=on,wait=off`],
       ...[
@@ -112,20 +121,26 @@ export class Machine {
     const argv = [
       ...processorOf(image, accelerator),
       ...kernelOf(image, ''),
+      ...(await this.#disk.attach()),
       ...devicesOf(this.#options),
       ...['-chardev', 'null,id=agent', '-nographic', '-serial', 'mon:stdio', '-no-reboot'],
     ];
     await $({ stdio: 'inherit', nothrow: true })`exec ${argv}`;
   }
 
-  /** The emulator is killed in the middle of whatever it does. Nothing happens when it is off. */
-  async cutPower(): Promise<void> {
+  /**
+   * The emulator is killed in the middle of whatever it does. What the guest's kernel still had in memory is lost, and
+   * so is a part of what it had handed to the disk without a flush. Nothing happens when the machine is off.
+   */
+  async cutPower(): Promise<Unflushed> {
     const emulator = this.#emulator;
     this.#kill();
     this.#agent?.close();
     this.#agent = undefined;
-    await emulator?.ended;
     this.#emulator = undefined;
+    if (emulator === undefined) return { written: 0, dropped: 0 };
+    await emulator.ended;
+    return this.#disk.settle();
   }
 
   /** Lets the guest stop its services; it is off then. */
@@ -182,23 +197,10 @@ function enterNamespace({ tap }: MachineOptions): readonly string[] {
   return tap === undefined ? [] : ['ip', 'netns', 'exec', tap.namespace];
 }
 
-function diskOf({ directory }: MachineOptions): string {
-  return join(directory, 'disk.qcow2');
-}
-
-/**
- * Disks, network and the agent's port.
- *
- * The disk has a write cache that the guest may flush (cache=writeback): what the guest's kernel has not yet handed to
- * the disk is lost when the emulator is killed. What it has handed over and not flushed lies in this host's memory and
- * survives, while a real disk may lose it.
- */
+/** The payload's disk, the network and the agent's port. */
 function devicesOf(options: MachineOptions): readonly string[] {
   const { payload, tap } = options;
-  const drive = 'if=none,cache=writeback,discard=unmap';
   return [
-    ...['-drive', `${drive},id=root,format=qcow2,file=${diskOf(options)}`],
-    ...['-device', 'virtio-blk-pci,drive=root'],
     ...['-drive', `if=none,id=payload,format=raw,readonly=on,file=${payload}`],
     ...['-device', 'virtio-blk-pci,drive=payload'],
     ...(tap === undefined

@@ -24,7 +24,10 @@ export async function bootOnce(options: BootOptions): Promise<void> {
   await mkdir(given, { recursive: true });
   const payload = join(directory, 'payload');
   await writePayload(payload, given);
-  const machine = await Machine.create({ image, accelerator, directory, payload, tap: undefined });
+  const machine = await Machine.create({
+    ...{ image, accelerator, directory, payload, tap: undefined },
+    random: () => 1,
+  });
   try {
     if (options.shell) {
       await machine.startOnTerminal();

@@ -1,0 +1,65 @@
+import { chooseAccelerator } from '../../build/host/test-vm/accelerator.js';
+import { readImage, vmArchitectures, type VmImage } from '../../build/host/test-vm/description.js';
+import { Machine, type Guest } from '../../build/host/test-vm/machine.js';
+import { run } from '../../build/support/exec.js';
+import { join } from 'node:path';
+import { hostArchitecture } from '../support/host.js';
+import { buildEnvironment, checkout } from '../support/lab-image.js';
+import type { VmNetwork } from './network.js';
+
+/** What making and running the machine takes, beside root. */
+export const vmTools = [
+  ...['apt-config', 'flock', 'ip', 'mke2fs', 'mmdebstrap', 'qemu-img', 'setpriv'],
+  `qemu-system-${hostArchitecture}`,
+];
+
+/** The machine of this host's own architecture: made once, which takes a minute, and then taken from the user's cache. */
+export async function openVmImage(): Promise<VmImage> {
+  const architecture = vmArchitectures.find((name) => name === hostArchitecture);
+  if (architecture === undefined) throw new Error(`there is no machine for ${hostArchitecture}`);
+  const { stdout } = await run({
+    argv: [
+      process.execPath,
+      ...[join(checkout, 'dist/host/test-vm.js'), '--arch', architecture, '--no-boot'],
+    ],
+    cwd: checkout,
+    environment: buildEnvironment(),
+    timeout: 600_000,
+  });
+  const image = await readImage(stdout.trim(), architecture);
+  if (image === undefined) throw new Error(`${stdout} holds no machine`);
+  return image;
+}
+
+/** The machine on its network, switched off. */
+export async function plugIn(
+  image: VmImage,
+  network: VmNetwork,
+  payload: string,
+  random: () => number,
+): Promise<Machine> {
+  const { lab, tap } = network;
+  const accelerator = await chooseAccelerator(image);
+  const machine = await Machine.create({
+    ...{ image, accelerator, payload, tap, random },
+    directory: join(lab.directory, 'vm'),
+  });
+  lab.onClose(() => machine.close());
+  return machine;
+}
+
+/** Waits until the service runs, which systemd says only when its check of readiness has passed. */
+export async function waitForService(guest: Guest, seconds = 180): Promise<void> {
+  const { code, stdout } = await guest.try(
+    `until systemctl --quiet is-active dhcpd.service; do sleep 0.5; done`,
+    seconds,
+  );
+  if (code !== 0) throw new Error(`dhcpd.service is not active\n${stdout}${await journal(guest)}`);
+}
+
+/** Last lines of this boot's journal. */
+export async function journal(guest: Guest): Promise<string> {
+  const show =
+    'systemctl --no-pager status dhcpd.service; journalctl --no-pager --boot --lines 80 --output short-monotonic';
+  return (await guest.try(show, 60)).stdout;
+}
