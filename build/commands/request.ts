@@ -107,7 +107,8 @@ function modeOf(options: ImageOptions, renew: boolean): LockMode {
   return options.locked === true ? 'locked' : 'prefer';
 }
 
-function architecturesOf(list: string): readonly Architecture[] {
+/** @throws ToolError with exit code 2 */
+export function architecturesOf(list: string): readonly Architecture[] {
   const found = list.split(',').map((name) => parseArchitecture(name.trim()));
   const [first, ...rest] = [...new Set(found)];
   if (first === undefined) throw cannot('build', 'an image', '--arch names no architecture', { exitCode: 2 });

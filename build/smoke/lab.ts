@@ -1,8 +1,9 @@
-import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { baseEnvironment, type Exec } from '../support/exec.js';
+import { rootlessEnvironment } from './user-namespace.js';
 
 /**
  * A network of two hosts on one wire: two network namespaces joined by a veth pair (ip-netns(8), veth(4)).
@@ -15,6 +16,10 @@ export interface Lab {
   readonly environment: Readonly<Record<string, string>>;
   readonly server: LabHost;
   readonly client: LabHost;
+  /** A further client beside the first one. Only on a wire with a switch. */
+  addClient(): Promise<LabHost>;
+  /** A further interface of the server, with an address of its own and a client at the other end of its wire. */
+  addNetwork(): Promise<LabNetwork>;
   /** Gives the client an address and the way to everybody on the wire; it starts without. */
   addressClient(): Promise<void>;
   /**
@@ -25,6 +30,12 @@ export interface Lab {
   /** Runs before the namespaces are removed, last registered first. What it throws is not seen. */
   onClose(undo: () => Promise<void>): void;
   close(): Promise<void>;
+}
+
+export interface LabNetwork {
+  /** Interface of the server. */
+  readonly interface: string;
+  readonly client: LabHost;
 }
 
 export interface LabHost {
@@ -46,14 +57,22 @@ export interface LabMachine {
 /** TEST-NET-1 of RFC 5737: the server's address, and the client's when it is given one. */
 export const serverAddress = '192.0.2.1';
 const clientAddress = '192.0.2.2';
+/** TEST-NET-2: the same on the second network. */
+export const secondServerAddress = '198.51.100.1';
+const secondClientAddress = '198.51.100.2';
 const prefixLength = 24;
 
 const prefix = 'dhcpd-lab';
 const patience = 10_000;
 let count = 0;
 
+export interface LabWiring {
+  /** A bridge between the hosts in place of one wire, so that there can be more of them: bridge(8). */
+  readonly switched?: boolean;
+}
+
 /** Sets the two hosts up. When this throws, nothing is left behind. What killed processes have left goes away. */
-export async function openLab(machine: LabMachine): Promise<Lab> {
+export async function openLab(machine: LabMachine, { switched = false }: LabWiring = {}): Promise<Lab> {
   const environment = labEnvironment(machine.environment);
   // Taking away goes on when the work has been interrupted.
   const tidy: Ip = (...args) => machine.exec({ argv: ['ip', ...args], environment, timeout: patience });
@@ -67,6 +86,8 @@ export async function openLab(machine: LabMachine): Promise<Lab> {
   await sweep(machine.exec, environment, tidy);
   const id = `${prefix}-${process.pid}-${(count += 1)}`;
   const directory = await mkdtemp(join(tmpdir(), `${id}-`));
+  // Servers run as other users, and find their files below.
+  await chmod(directory, 0o711);
   const server: LabHost = { namespace: `${id}-server`, interface: 'lan0', mac: '02:00:00:00:00:01' };
   const client: LabHost = { namespace: `${id}-client`, interface: 'lan0', mac: '02:00:00:00:00:02' };
 
@@ -75,20 +96,64 @@ export async function openLab(machine: LabMachine): Promise<Lab> {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step().catch(() => undefined);
     await rm(directory, { recursive: true, force: true });
   };
-  try {
-    for (const host of [server, client]) {
-      undo.push(() => removeNamespace(tidy, host.namespace));
-      await ip('netns', 'add', host.namespace);
-      await ip('-n', host.namespace, 'link', 'set', 'lo', 'up');
-    }
-    // Both ends are born inside their namespaces, so their names cannot clash with the host's.
-    await ip(
-      ...['-n', server.namespace, 'link', 'add', server.interface, 'address', server.mac, 'type', 'veth'],
-      ...['peer', 'name', client.interface, 'address', client.mac, 'netns', client.namespace],
+  const hosts: LabHost[] = [];
+  const add = async (namespace: string): Promise<void> => {
+    undo.push(() => removeNamespace(tidy, namespace));
+    await ip('netns', 'add', namespace);
+    await ip('-n', namespace, 'link', 'set', 'lo', 'up');
+  };
+  /** Both ends are born inside their namespaces, so their names cannot clash with the host's. */
+  const wire = (
+    one: Pick<LabHost, 'namespace' | 'interface' | 'mac'>,
+    other: Pick<LabHost, 'namespace' | 'interface'> & { readonly mac?: string },
+  ): Promise<unknown> =>
+    ip(
+      ...['-n', one.namespace, 'link', 'add', one.interface, 'address', one.mac, 'type', 'veth'],
+      ...['peer', 'name', other.interface],
+      ...(other.mac === undefined ? [] : ['address', other.mac]),
+      ...['netns', other.namespace],
     );
-    const address = `${serverAddress}/${prefixLength}`;
-    await ip('-n', server.namespace, 'address', 'add', address, 'dev', server.interface);
-    for (const host of [server, client]) await ip('-n', host.namespace, 'link', 'set', host.interface, 'up');
+  const up = (host: Pick<LabHost, 'namespace' | 'interface'>): Promise<unknown> =>
+    ip('-n', host.namespace, 'link', 'set', host.interface, 'up');
+  const bridge = { namespace: `${id}-switch`, interface: 'switch' };
+  const plug = async (host: LabHost): Promise<void> => {
+    const port = { namespace: bridge.namespace, interface: `port${hosts.length}` };
+    await wire(host, port);
+    await ip('-n', bridge.namespace, 'link', 'set', port.interface, 'master', bridge.interface);
+    await up(port);
+    await up(host);
+    hosts.push(host);
+  };
+  const address = async ({ namespace, interface: own }: LabHost, text: string): Promise<void> => {
+    await ip('-n', namespace, 'address', 'add', `${text}/${prefixLength}`, 'dev', own);
+    await ip('-n', namespace, 'route', 'add', '255.255.255.255/32', 'dev', own);
+  };
+  let complete = false;
+  const completeOf = async ({ namespace, interface: own }: LabHost): Promise<void> => {
+    await ip('netns', 'exec', namespace, 'ethtool', '--offload', own, 'tx', 'off');
+  };
+  const freshHost = async (): Promise<LabHost> => {
+    const number = hosts.length;
+    const host = { namespace: `${id}-client${number}`, interface: 'lan0', mac: `02:00:00:00:00:2${number}` };
+    await add(host.namespace);
+    return host;
+  };
+  try {
+    for (const host of [server, client]) await add(host.namespace);
+    if (switched) {
+      await add(bridge.namespace);
+      await ip('-n', bridge.namespace, 'link', 'add', bridge.interface, 'type', 'bridge');
+      await up(bridge);
+      for (const host of [server, client]) await plug(host);
+    } else {
+      await wire(server, client);
+      for (const host of [server, client]) await up(host);
+      hosts.push(server, client);
+    }
+    await ip(
+      ...['-n', server.namespace, 'address', 'add', `${serverAddress}/${prefixLength}`],
+      ...['dev', server.interface],
+    );
   } catch (error) {
     await close();
     throw error;
@@ -98,13 +163,30 @@ export async function openLab(machine: LabMachine): Promise<Lab> {
     environment,
     server,
     client,
-    addressClient: async () => {
-      const own = ['-n', client.namespace];
-      await ip(...own, 'address', 'add', `${clientAddress}/${prefixLength}`, 'dev', client.interface);
-      await ip(...own, 'route', 'add', '255.255.255.255/32', 'dev', client.interface);
+    addClient: async () => {
+      const host = await freshHost();
+      await plug(host);
+      if (complete) await completeOf(host);
+      return host;
     },
+    addNetwork: async () => {
+      const host = await freshHost();
+      const end = { ...server, interface: 'lan1', mac: '02:00:00:00:01:01' };
+      await wire(end, host);
+      hosts.push(host);
+      for (const one of [end, host]) await up(one);
+      await ip(
+        ...['-n', server.namespace, 'address', 'add', `${secondServerAddress}/${prefixLength}`],
+        ...['dev', end.interface],
+      );
+      await address(host, secondClientAddress);
+      if (complete) await completeOf(host);
+      return { interface: end.interface, client: host };
+    },
+    addressClient: () => address(client, clientAddress),
     completeChecksums: async () => {
-      await ip('netns', 'exec', client.namespace, 'ethtool', '--offload', client.interface, 'tx', 'off');
+      complete = true;
+      for (const host of hosts) if (host !== server) await completeOf(host);
     },
     onClose: (step) => undo.push(step),
     close,
@@ -116,7 +198,7 @@ type Ip = (...args: readonly string[]) => Promise<{ readonly stdout: string }>;
 /** The user's own configuration and time zone are not seen in the lab. */
 export function labEnvironment(environment: LabMachine['environment']): Record<string, string> {
   const { PATH = '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL = '', TZ = '' } = baseEnvironment(environment);
-  return { PATH, LC_ALL, TZ, HOME: tmpdir() };
+  return { PATH, LC_ALL, TZ, HOME: tmpdir(), ...rootlessEnvironment() };
 }
 
 /** Removes what a killed process left: its namespaces, and its directories with the containers in them. */
@@ -187,6 +269,7 @@ export async function removeContainers(
   for (const step of [
     ['rm', '--force', '--all', '--time', '0'],
     ['unmount', '--all', '--force'],
+    ['image', 'unmount', '--all', '--force'],
   ]) {
     await exec({
       argv: ['podman', ...privateStorage(directory), ...step],

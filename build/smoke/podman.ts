@@ -3,11 +3,14 @@ import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { Service } from '../units/service.js';
+import { runArguments } from '../units/run-arguments.js';
 import { ociPlatform } from '../image/config.js';
 import type { Architecture } from '../support/architecture.js';
 import { cannot } from '../support/errors.js';
 import { findProgram } from '../support/exec.js';
 import { privateStorage, removeContainers, type Lab, type LabMachine } from './lab.js';
+import { isInUserNamespace } from './user-namespace.js';
 
 /** What Podman must be told on this host before a container runs. On most hosts it is nothing but `--init`. */
 export interface PodmanSettings {
@@ -32,8 +35,16 @@ export interface LabPodman {
    */
   pull(source: string, architecture: Architecture): Promise<string>;
   inspectImage(image: string, format: string): Promise<string>;
+  /** An image that differs from another one in a label alone, and so in its ID. Gives the ID. */
+  relabel(image: string, label: string): Promise<string>;
+  /** Where the image's files are to be seen; until the lab is closed. */
+  mount(image: string): Promise<string>;
+  /** Runs the image once without a network, to the end. @throws ToolError when its exit code is not 0 */
+  once(image: string, options: readonly string[], command: readonly string[]): Promise<string>;
   /** Starts a server on the lab's server host as the image's own user, with no right but the capabilities. */
   serve(server: ServerOptions): Promise<LabContainer>;
+  /** Starts a service on the lab's server host as its unit does. */
+  run(service: Service, name: string): Promise<LabContainer>;
   /** Directory of a named volume on the host. */
   volume(name: string): Promise<string>;
 }
@@ -60,6 +71,12 @@ export interface LabContainer {
   /** Waits until the log has the text. @throws Error with the log when it has not within the time, in milliseconds */
   waitFor(text: string | RegExp, timeout?: number): Promise<void>;
   isRunning(): Promise<boolean>;
+  /** Starts it again after it has ended. */
+  start(): Promise<void>;
+  /** Ends it as a power cut would: SIGKILL. */
+  kill(): Promise<void>;
+  /** Changes of its files against the image's, as `podman diff` has them. */
+  changes(): Promise<readonly string[]>;
   /** The host's numbers of the server's own processes, without the init. */
   processes(): Promise<readonly ServerProcess[]>;
   /** Stops it with the image's own signal and gives the time that took, in milliseconds. */
@@ -101,6 +118,29 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
     },
     pull: (source, architecture) =>
       podman('pull', '--quiet', '--arch', ociPlatform(architecture).architecture, source),
+    relabel: async (image, label) => {
+      const container = await podman('create', ...settings.run, '--network', 'none', image);
+      const id = await podman('commit', '--quiet', '--change', `LABEL ${label}`, container);
+      await podman('rm', container);
+      return id;
+    },
+    mount: (image) => podman('image', 'mount', image),
+    once: async (image, options, command) => {
+      const architecture = await inspectImage(image, '{{.Architecture}}');
+      const own = ['--rm', '--pull=never', '--network', 'none', ...settings.run, '--arch', architecture];
+      return podman('run', ...own, ...options, image, ...command);
+    },
+    run: async (service, name) => {
+      const { options, command } = runArguments(service);
+      const architecture = await inspectImage(service.image, '{{.Architecture}}');
+      const begun = process.hrtime.bigint();
+      await podman(
+        ...['run', '--detach', '--pull=never', '--name', name, ...settings.run, ...options],
+        ...['--network', `ns:/run/netns/${lab.server.namespace}`, '--log-driver', 'k8s-file'],
+        ...['--arch', architecture, service.image, ...command],
+      );
+      return containerOf(podman, name, begun);
+    },
     volume: (name) => podman('volume', 'inspect', '--format', '{{.Mountpoint}}', name),
     serve: async (server) => {
       const architecture = await inspectImage(server.image, '{{.Architecture}}');
@@ -150,6 +190,14 @@ function containerOf(podman: Podman, name: string, begun: bigint): LabContainer 
         .map(readProcess)
         .filter((found) => !/^\S*init --/.test(found.command));
     },
+    start: async () => {
+      await podman('start', name);
+    },
+    kill: async () => {
+      await podman('kill', '--signal', 'KILL', name);
+      await podman('wait', name);
+    },
+    changes: async () => (await podman('diff', name)).split('\n').filter(Boolean).sort(),
     stop: async () => {
       const begin = performance.now();
       await podman('stop', '--time', '10', name);
@@ -210,7 +258,7 @@ async function adaptToHost({ directory, environment }: Lab): Promise<PodmanSetti
     global.push('--runtime', 'runc');
     notes.push('cgroups v1 and v2 are both mounted, which crun refuses: runc runs the containers');
   }
-  if (!exists('/run/systemd/system')) {
+  if (!exists('/run/systemd/system') || isInUserNamespace()) {
     global.push('--cgroup-manager', 'cgroupfs');
     notes.push('systemd does not run: Podman makes its own control groups');
   }

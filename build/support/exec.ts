@@ -16,6 +16,8 @@ export interface Command {
   readonly signal?: AbortSignal;
   /** Milliseconds; default none. */
   readonly timeout?: number;
+  /** What it writes goes where this process writes, and not into the result. */
+  readonly inherit?: true;
 }
 
 /** UTF-8 text as the command wrote it, final newline included. */
@@ -55,6 +57,7 @@ export const run: Exec = async (command) => {
   const child = execa(program, argv, {
     ...(command.cwd === undefined ? {} : { cwd: command.cwd }),
     ...(command.input === undefined ? { stdin: 'ignore' as const } : { input: command.input }),
+    ...(command.inherit === true ? { stdout: 'inherit' as const, stderr: 'inherit' as const } : {}),
     env: command.environment,
     extendEnv: false,
     shell: false,
@@ -67,7 +70,7 @@ export const run: Exec = async (command) => {
   const ended = endGroupWhen(child.pid, command);
   const result = await child;
   const why = ended.finish(result.isMaxBuffer);
-  if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
+  if (!result.failed) return { stdout: result.stdout ?? '', stderr: result.stderr ?? '' };
   if (why === 'aborted') stopIfAborted(command);
   const shown = quoteCommand(command.argv);
   if (result.code === 'ENOENT') throw await notFound(command, result);
@@ -85,7 +88,7 @@ export const run: Exec = async (command) => {
         : result.exitCode === undefined
           ? `ended by ${result.signal ?? 'a signal'}`
           : `exit code ${result.exitCode}`;
-  const said = lastLines(result.stderr);
+  const said = lastLines(result.stderr ?? '');
   throw cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause });
 };
 

@@ -1,0 +1,62 @@
+import { ToolError } from '../support/errors.js';
+import type { Exec } from '../support/exec.js';
+import type { Lab, LabHost } from './lab.js';
+
+/** One line of clients.js. */
+export interface ClientEvent {
+  readonly event: 'ack' | 'nak' | 'none' | 'release' | 'held' | 'lost';
+  readonly how?: 'lease' | 'renew' | 'reboot' | 'discover';
+  readonly mac: string;
+  readonly address?: string;
+  readonly server?: string;
+  /** Of the lease. */
+  readonly seconds?: number;
+}
+
+export interface ManyClients {
+  readonly exec: Exec;
+  /** Path of the compiled clients.js. */
+  readonly program: string;
+  readonly lab: Lab;
+  /** Default: the lab's first client. */
+  readonly host?: LabHost;
+  readonly signal: AbortSignal;
+}
+
+/** Runs clients.js to its end. That clients were refused or heard nothing is in the events. */
+export async function runClients(
+  { exec, program, lab, host = lab.client, signal }: ManyClients,
+  ...args: readonly string[]
+): Promise<readonly ClientEvent[]> {
+  try {
+    const { stdout } = await exec({
+      argv: ['ip', 'netns', 'exec', host.namespace, process.execPath, program, ...args],
+      environment: lab.environment,
+      timeout: 60_000,
+      signal,
+    });
+    return eventsIn(stdout);
+  } catch (error) {
+    const said = outputOf(error);
+    if (said === undefined) throw error;
+    return eventsIn(said);
+  }
+}
+
+/** Exit code 1 says that an exchange has failed, when the last line is there; every other end is a failure of the program. */
+function outputOf(error: unknown): string | undefined {
+  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
+  if (typeof cause !== 'object' || cause === null || !('stdout' in cause)) return undefined;
+  const { stdout } = cause;
+  return typeof stdout === 'string' && /^{"event":"end"/m.test(stdout) ? stdout : undefined;
+}
+
+function eventsIn(stdout: string): readonly ClientEvent[] {
+  return (
+    stdout
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('{"event":"end"'))
+      // The program's own promise of what it prints.
+      .map((line) => JSON.parse(line) as ClientEvent)
+  );
+}
