@@ -32,7 +32,7 @@ export async function checkConfiguration(
     return { files, networks: undefined, interfaces: [], problems: inOrder(configuration, problems) };
   }
   const networks = networksOf(statements);
-  const served = interfaceFindings(interfaces, networks.subnets, { file, line: 1, column: 1 });
+  const served = interfaceFindings(interfaces, networks, { file, line: 1, column: 1 });
   const found = [
     ...problems,
     ...declarationProblems(statements),

@@ -1,5 +1,5 @@
 import { formatNetwork, holds, networkOf, parseAddress } from './ipv4.js';
-import type { Subnet } from './networks.js';
+import { takenAddresses, type Networks, type Subnet } from './networks.js';
 import { errorAt, warningAt, type Place, type Problem } from './problem.js';
 
 /** An interface that the server is to serve. */
@@ -34,7 +34,7 @@ export function parseInterfaceAddress(
  */
 export function interfaceFindings(
   interfaces: readonly ServedInterface[],
-  subnets: readonly Subnet[],
+  { subnets, ranges }: Pick<Networks, 'subnets' | 'ranges'>,
   place: Place,
 ): { readonly findings: readonly InterfaceFinding[]; readonly problems: readonly Problem[] } {
   const problems: Problem[] = [];
@@ -69,6 +69,12 @@ export function interfaceFindings(
         ),
       );
     }
+    const own = matches.map(({ parsed: { address } }) => ({
+      address,
+      what: `interface ${name}`,
+      place: undefined,
+    }));
+    problems.push(...takenAddresses(own, ranges));
     return { name, addresses, subnet };
   });
   return { findings, problems };

@@ -29,10 +29,9 @@ const failoverStatements: ReadonlySet<string> = new Set(
 /** Statements that are complete with their first word. */
 const alone: ReadonlySet<string> = new Set(['authoritative', 'break', 'primary', 'secondary']);
 
-/** Words after which a value, or a name, follows: what comes next begins no statement. */
+/** Words inside of a statement after which a value, or a name, follows: what comes next begins no statement. */
 const leading: ReadonlySet<string> = new Set(
-  `and config-option defined encapsulate exists if elsif match not of option or return space with no on eval known-to
-  billing`.split(/\s+/),
+  `and config-option defined encapsulate exists if not of option or space with`.split(' '),
 );
 
 /** Statements that always have a block. */

@@ -35,10 +35,11 @@ export interface Host {
 }
 
 /** An address that something on the network has already, so that it must not be lent. */
-interface Taken {
+export interface Taken {
   readonly address: number;
   readonly what: string;
-  readonly place: Place;
+  /** Where the configuration names it; it may not. */
+  readonly place: Place | undefined;
 }
 
 export interface Networks {
@@ -101,15 +102,15 @@ export function networksOf(statements: readonly Statement[]): Networks {
   return { subnets, ranges, hosts, problems };
 }
 
-/** An address of a range that the server must not lend, because it is already in use. */
-function takenAddresses(taken: readonly Taken[], ranges: readonly Range[]): readonly Problem[] {
+/** Addresses in a range that the server must not lend, because they are in use already. */
+export function takenAddresses(taken: readonly Taken[], ranges: readonly Range[]): readonly Problem[] {
   const seen = new Set<number>();
   return taken.flatMap(({ address, what, place }) => {
     const range = ranges.find((candidate) => holds(candidate, address));
     if (range === undefined || seen.has(address)) return [];
     seen.add(address);
     const text = `${what} ${formatAddress(address)} is in the ${rangeText(range)}, and could be lent to a client`;
-    return [warningAt(place, text)];
+    return [warningAt(place ?? range.place, text)];
   });
 }
 

@@ -1,6 +1,6 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { join, posix, relative } from 'node:path';
-import { cannot, hintOf, reasonOf } from '../support/errors.js';
+import { cannot, reasonOf } from '../support/errors.js';
 import { errorAt, type Place, type Problem } from './problem.js';
 import { statementsOf, type Statement } from './statements.js';
 
@@ -99,14 +99,13 @@ export async function readConfiguration(directory: string): Promise<Configuratio
     text = await readFile(file, 'utf8');
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    const hint =
-      code === 'ENOENT' || code === 'ENOTDIR'
-        ? `name the directory that holds ${mainFile} with --config`
-        : hintOf(error);
     throw cannot('read', file, reasonOf(error), {
       cause: error,
       exitCode: 2,
-      ...(hint === undefined ? {} : { hint }),
+      hint:
+        code === 'EACCES'
+          ? 'let others read the directory and its files: the server is not root either'
+          : `name the directory that holds ${mainFile} with --config`,
     });
   }
   const statements = await load(file, text, []);

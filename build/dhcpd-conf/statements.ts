@@ -198,6 +198,6 @@ function isNext(words: readonly Token[], token: Token, block: string): boolean {
   if (first === undefined || last === undefined || token.kind !== 'name') return false;
   if (!beginsStatement(keywordOf(token), block)) return false;
   if (words.length === 1) return standsAlone(keywordOf(first));
-  if (last.kind === 'mark') return last.text === ')';
+  if (last.kind === 'mark') return last.text === ')' || last.text === '}';
   return last.kind === 'string' || !leadsToValue(keywordOf(last));
 }

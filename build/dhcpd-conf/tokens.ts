@@ -27,6 +27,9 @@ export interface Tokens {
   readonly unclosed: Place | undefined;
 }
 
+/** The marks that statements and expressions are made of; no statement holds another. */
+const marks = ';{}(),.:=~!/*+-&|^%?';
+
 /** Splits the text of a configuration file as dhcpd does. */
 export function tokensOf(file: string, text: string): Tokens {
   const tokens: Token[] = [];
@@ -66,6 +69,8 @@ export function tokensOf(file: string, text: string): Tokens {
     const digits = match(number);
     const word = digits ?? match(name) ?? text[offset] ?? '';
     const kind = digits !== undefined ? 'number' : /^[A-Za-z]/.test(word) ? 'name' : 'mark';
+    if (kind === 'mark' && !marks.includes(word))
+      problems.push(errorAt(start, `expected a word, a string or a mark, found ${word}`));
     advance(offset + word.length);
     tokens.push({ kind, text: word, ...start, end: place() });
   }
