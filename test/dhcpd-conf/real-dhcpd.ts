@@ -31,19 +31,65 @@ export class RealDhcpd {
    * @param addresses each as `ADDRESS/LENGTH`
    */
   async starts(text: string, addresses: readonly string[]): Promise<boolean> {
+    const { code, says } = await this.serve(text, [
+      ...addresses.map((address) => `ip addr add ${address} dev eth0`),
+      'exec "$@"',
+    ]);
+    if (code === null) return true;
+    // Anything else that ends it would be a fault of the test's own.
+    if (/No subnet declaration|matches multiple shared networks/.test(says)) return false;
+    throw new Error(says);
+  }
+
+  /**
+   * What udhcpc gets from the server, which has 192.0.2.2/24: its variables (`ip`, `lease` in seconds, ...) by name.
+   *
+   * @param hardware MAC address of the client
+   * @param options for udhcpc
+   */
+  async lease(
+    text: string,
+    hardware: string,
+    options: readonly string[] = [],
+  ): Promise<Readonly<Record<string, string>>> {
+    const notes = join(this.directory, 'notes.sh');
+    const result = join(this.directory, 'lease');
+    writeFileSync(notes, `#!/bin/sh\n[ "$1" != bound ] || env >${result}\n`, { mode: 0o755 });
+    rmSync(result, { force: true });
+    const { says } = await this.serve(
+      text,
+      [
+        `ip link set eth1 address ${hardware}`,
+        'ip addr add 192.0.2.2/24 dev eth0',
+        '"$@" & trap "kill -9 $!" EXIT',
+        `udhcpc -f -q -n -i eth1 -s ${notes} -t 8 -T 1 ${options.join(' ')} >&2`,
+      ],
+      false,
+    );
+    if (!existsSync(result)) throw new Error(says);
+    const variables = readFileSync(result, 'utf8').matchAll(/^([a-z_]+)=(.*)$/gm);
+    return Object.fromEntries([...variables].map(([, name = '', value = '']) => [name, value]));
+  }
+
+  /**
+   * Runs a script in a network namespace with a pair of interfaces, eth0 and eth1. Its arguments are the server's
+   * command line.
+   *
+   * @param untilReady whether it is killed as soon as the server says that it is ready
+   */
+  private async serve(
+    text: string,
+    script: readonly string[],
+    untilReady = true,
+  ): Promise<{ readonly code: number | null; readonly says: string }> {
     const file = this.write(text);
     const leases = join(this.directory, 'dhcpd.leases');
     writeFileSync(leases, '');
-    const script = [
-      'ip link add eth0 type veth peer name eth1',
-      'ip link set eth0 up && ip link set eth1 up',
-      ...addresses.map((address) => `ip addr add ${address} dev eth0`),
-      'exec "$@"',
-    ].join('\n');
+    const links = ['ip link add eth0 type veth peer name eth1', 'ip link set eth0 up', 'ip link set eth1 up'];
     const server = spawn(
       'unshare',
       [
-        ...['--net', 'sh', '-e', '-c', script, 'sh'],
+        ...['--net', 'sh', '-e', '-c', [...links, ...script].join('\n'), 'sh'],
         ...[this.program ?? '', '-4', '-f', '-d', '--no-pid', '-cf', file, '-lf', leases, 'eth0'],
       ],
       { stdio: ['ignore', 'ignore', 'pipe'] },
@@ -52,14 +98,11 @@ export class RealDhcpd {
     return new Promise((resolve, reject) => {
       server.stderr.setEncoding('utf8').on('data', (chunk: string) => {
         says += chunk;
-        if (says.includes('Server starting service.')) server.kill('SIGKILL');
+        if (untilReady && says.includes('Server starting service.')) server.kill('SIGKILL');
       });
       server.once('error', reject);
       server.once('close', (code) => {
-        if (code === null) resolve(true);
-        // Anything else that ends it would be a fault of the test's own.
-        else if (/No subnet declaration|matches multiple shared networks/.test(says)) resolve(false);
-        else reject(new Error(says));
+        resolve({ code, says });
       });
     });
   }
