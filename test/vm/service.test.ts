@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { guestAddress } from '../../build/host/test-vm/description.js';
 import type { Guest, Machine } from '../../build/host/test-vm/machine.js';
 import { run } from '../../build/support/exec.js';
@@ -42,8 +42,13 @@ describe.skipIf(!ready)('a host that runs the service for years', () => {
     process.stderr.write(`the machine took ${guest.bootSeconds.toFixed(0)} s to boot\n`);
   }, 900_000);
   afterAll(() => network.lab.close(), 60_000);
+  let hasFailed = false;
+  beforeEach(({ skip }) => {
+    skip(hasFailed, 'a step before it has failed');
+  });
   afterEach(async ({ task }) => {
     if (task.result?.state !== 'fail') return;
+    hasFailed = true;
     process.stderr.write(`${(task.result.errors ?? []).map(({ stack }) => stack).join('\n')}\n`);
     const seen = await journal(guest).catch(String);
     process.stderr.write(`${seen}\n${await machine.consoleEnd()}\n`);

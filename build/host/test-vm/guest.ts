@@ -67,7 +67,7 @@ ExecStart=udevadm trigger --action=add ${['virtio', 'virtio-ports', 'block', 'ne
     `[Unit]
 Description=Runs commands for the host
 DefaultDependencies=no
-After=local-fs.target systemd-tmpfiles-setup.service
+After=local-fs.target payload.mount systemd-tmpfiles-setup.service
 Conflicts=shutdown.target
 
 [Service]

@@ -5,7 +5,7 @@ import { open, type FileHandle } from 'node:fs/promises';
  * kernel's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst): a super block, then entries. Each
  * entry is one sector of description and, for a write, the data.
  */
-const magic = 0x6a73_6677_6872_7372n;
+const magic = 0x6a_7366_7773_6872n;
 const sectorSize = 512;
 const flushFlag = 1n;
 const discardFlag = 4n;
