@@ -30,7 +30,7 @@ export function settingProblems(statements: readonly Statement[]): readonly Prob
     const times = leaseTimes(list, around);
     problems.push(...leaseTimeProblems(times, around));
     for (const statement of list) {
-      problems.push(...ofImage(statement));
+      problems.push(...ofImage(statement), ...ofContainer(statement));
       // What a class sets counts before what the subnet of the client sets; a condition may hold or not.
       const inherited = /^(?:shared-network|subnet|pool|group|host)$/.test(statement.keyword);
       if (statement.block !== undefined) walk(statement.block, inherited ? times : none);
@@ -129,4 +129,20 @@ function ofImage(statement: Statement): readonly Problem[] {
           'execute runs a program, and the image holds none but the server',
         ),
       ];
+}
+
+/** What Podman sends as a container's client identifier (option 61): a zero and the container's ID. */
+const containerIdentifier = /^(?:\0[0-9a-f]{64}|0?0(?::[36][0-9a-f]){64})$/i;
+
+/** A host that is known by the ID of a container alone is met once, and never again. */
+function ofContainer({ keyword, block = [] }: Statement): readonly Problem[] {
+  if (keyword !== 'host' || block.some((statement) => statement.keyword === 'hardware')) return [];
+  return block.flatMap((statement) => {
+    const words = wordsOf(statement);
+    if (words[0] !== 'option' || words[1] !== 'dhcp-client-identifier') return [];
+    if (!containerIdentifier.test(words.slice(2).join(''))) return [];
+    const text =
+      'this identifier is the ID of a container, which has another one each time it is made: write hardware and its MAC address';
+    return [warningAt(statement.place, text)];
+  });
 }

@@ -280,6 +280,21 @@ cases('settings', [
   ['# execute("x")\nset a = "execute(";', 'accepts', []],
 ]);
 
+const id = 'c0ffee00'.repeat(8);
+const idBytes = Buffer.from(id)
+  .toString('hex')
+  .replace(/..(?=.)/g, '$&:');
+const isContainer =
+  'warning: this identifier is the ID of a container, which has another one each time it is made: write hardware and its MAC address';
+
+cases('containers', [
+  [`host a {\n  option dhcp-client-identifier "\\000${id}";\n}`, 'accepts', [`2:3: ${isContainer}`]],
+  [`host a {\n  option dhcp-client-identifier 0:${idBytes};\n}`, 'accepts', [`2:3: ${isContainer}`]],
+  [`host a { hardware ethernet 2:0:0:0:0:1; option dhcp-client-identifier "\\000${id}"; }`, 'accepts', []],
+  ['host a { option dhcp-client-identifier "c0ffee00"; }', 'accepts', []],
+  ['host a { option dhcp-client-identifier 1:2:0:0:0:0:10; }', 'accepts', []],
+]);
+
 cases('what is not known is left to the server', [
   ['ping-check maybe;', 'refuses', []],
   ['nonsense of-mine 1;', 'refuses', []],
