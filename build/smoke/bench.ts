@@ -8,6 +8,7 @@ import { cannot } from '../support/errors.js';
 import type { Exec } from '../support/exec.js';
 import { serviceOf, type Service } from '../units/service.js';
 import { Failure, must } from './check.js';
+import type { HostScript } from './host-script.js';
 import type { Lab, LabHost, LabNetwork } from './lab.js';
 import { runClients, type ClientEvent } from './many-clients.js';
 import type { LabContainer, LabPodman } from './podman.js';
@@ -31,6 +32,7 @@ export interface Site {
   /** Where the real clients are: beside the lab's own client, which the many clients use. */
   readonly phone: LabHost;
   readonly second: LabNetwork;
+  readonly script: HostScript;
   /** Path of the compiled clients.js. */
   readonly clients: string;
   /** Directory of the program's package: its examples, and what the units run. */
@@ -45,6 +47,8 @@ export interface ServerStart {
   /** ID; default the site's. */
   readonly image?: string;
   readonly interfaces?: readonly [string, ...string[]];
+  /** Have the unit's script prepare the start. */
+  readonly prepared?: true;
 }
 
 /** A server of one check. */
@@ -75,7 +79,7 @@ export interface Bench {
   many(...args: readonly string[]): Promise<readonly ClientEvent[]>;
   /** An address for the client number K of clients.js. @throws Failure when it gets none */
   leaseOf(number: number, ...args: readonly string[]): Promise<string>;
-  /** An empty directory that belongs to the service's account, as the units prepare one. */
+  /** An empty directory that belongs to the service's account. */
   stateDirectory(): Promise<string>;
   /** Runs at the end of the check, last registered first. */
   defer(undo: () => Promise<unknown>): void;
@@ -120,7 +124,9 @@ export async function openBench(site: Site, name: string): Promise<Bench & { clo
     },
     serve: async (start) => {
       const own = await service(start);
-      const container = await podman.run(own, `${name}-${(count += 1)}`);
+      if (start?.prepared === true) await site.script.run('start', own);
+      // Named as the unit does it. The one before has been removed by then.
+      const container = await podman.run(own, own.name);
       undo.push(() => container.remove());
       const server = serverOf(own, container, site);
       await server.ready();
@@ -129,10 +135,7 @@ export async function openBench(site: Site, name: string): Promise<Bench & { clo
     stateDirectory: async () => {
       const state = join(directory, `state-${(count += 1)}`);
       await mkdir(state, { mode: 0o700 });
-      for (const file of definition.state?.files ?? []) await writeFile(join(state, file), '');
-      for (const path of [...(definition.state?.files ?? []).map((file) => join(state, file)), state]) {
-        await chown(path, definition.user.id, definition.user.id);
-      }
+      await chown(state, definition.user.id, definition.user.id);
       return state;
     },
     defer: (step) => undo.push(step),

@@ -25,6 +25,8 @@ export interface PodmanSettings {
 /** Podman with a storage of its own in the lab. */
 export interface LabPodman {
   readonly settings: PodmanSettings;
+  /** The program and what it must be told before the verb. */
+  readonly argv: readonly string[];
   /** Loads the archive as a user does; Podman chooses this host's architecture from an index. Gives the image's ID. */
   load(archive: string): Promise<string>;
   /**
@@ -39,8 +41,6 @@ export interface LabPodman {
   relabel(image: string, label: string): Promise<string>;
   /** Where the image's files are to be seen; until the lab is closed. */
   mount(image: string): Promise<string>;
-  /** Runs the image once without a network, to the end. @throws ToolError when its exit code is not 0 */
-  once(image: string, options: readonly string[], command: readonly string[]): Promise<string>;
   /** Starts a server on the lab's server host as the image's own user, with no right but the capabilities. */
   serve(server: ServerOptions): Promise<LabContainer>;
   /** Starts a service on the lab's server host as its unit does. */
@@ -94,9 +94,10 @@ export interface ServerProcess {
 export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promise<LabPodman> {
   await mkdir(join(lab.directory, 'tmp'), { recursive: true });
   const settings = await adaptToHost(lab);
+  const argv = ['podman', ...privateStorage(lab.directory), ...settings.global] as const;
   const podman: Podman = async (...args) => {
     const { stdout } = await exec({
-      argv: ['podman', ...privateStorage(lab.directory), ...settings.global, ...args],
+      argv: [...argv, ...args],
       environment: lab.environment,
       timeout: 60_000,
       ...(signal === undefined ? {} : { signal }),
@@ -109,6 +110,7 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
 
   return {
     settings,
+    argv,
     inspectImage,
     load: async (archive) => {
       const said = await podman('load', '--quiet', '--input', archive);
@@ -125,11 +127,6 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
       return id;
     },
     mount: (image) => podman('image', 'mount', image),
-    once: async (image, options, command) => {
-      const architecture = await inspectImage(image, '{{.Architecture}}');
-      const own = ['--rm', '--pull=never', '--network', 'none', ...settings.run, '--arch', architecture];
-      return podman('run', ...own, ...options, image, ...command);
-    },
     run: async (service, name) => {
       const { options, command } = runArguments(service);
       const architecture = await inspectImage(service.image, '{{.Architecture}}');

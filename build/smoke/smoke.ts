@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import { families, type Family, type ImageDefinition } from '../definition/definition.js';
 import { openBench, type Site } from './bench.js';
 import { Failure, Skip, type Check } from './check.js';
+import { openHostScript } from './host-script.js';
 import { openLab, type LabMachine } from './lab.js';
 import { canRun, openPodman } from './podman.js';
 import { serverKinds } from './server-kind.js';
@@ -97,12 +98,13 @@ async function runOn(
     if (emulated) await lab.completeChecksums();
     const image = await podman.pull(request.source, architecture);
     const { definition } = request;
-    const site: Site = {
+    const facts = {
       ...{ exec: machine.exec, signal: machine.signal, lab, podman, definition, image, architecture },
       ...{ emulated, phone, second, clients: machine.clients, package: machine.package },
       kind: kindOf(definition),
       family: await familyOf(definition, (format) => podman.inspectImage(image, format)),
     };
+    const site: Site = { ...facts, script: await openHostScript(facts) };
     machine.on({ kind: 'image', architecture, image });
     for (const text of podman.settings.notes) machine.on({ kind: 'note', text });
     const checks: CheckResult[] = [];

@@ -4,7 +4,7 @@ import { Failure, must, type Check } from '../check.js';
 import { reasonOf } from '../../support/errors.js';
 
 /** As many starts at the same time. */
-const lanes = 3;
+const lanes = 2;
 // A renewal is recorded only when a quarter of the time is over, unless this says otherwise.
 const lan = { pool: [50, 69], seconds: 6000, more: 'dhcp-cache-threshold 0;\n' } as const;
 
@@ -55,7 +55,6 @@ const garbage: readonly (readonly [string, Buffer])[] = [
   ['a closing brace', Buffer.from('}\n')],
   ['an opening brace', Buffer.from('{{{\n')],
   ['a text without an end', Buffer.from('"')],
-  ['a record of nothing', Buffer.from('lease 192.0.2.50 {\n}\n')],
   [
     'half a record and zeros',
     Buffer.concat([Buffer.from('lease 192.0.2.50 {\n  starts 0 2'), Buffer.alloc(512)]),
@@ -89,10 +88,11 @@ async function mustKeep(bench: Bench, sound: Buffer, files: readonly Damaged[]):
   const wanted = kind.held(sound.toString());
   must(wanted.size >= 5, `only ${wanted.size} leases are recorded`);
   const failures: string[] = [];
+  const seen = new Map<string, string>();
   let next = 0;
   await Promise.all(
     Array.from({ length: lanes }, async () => {
-      const server = await openBareServer(bench, lan);
+      const server = await openBareServer(bench, lan, seen);
       for (let file = files[next++]; file !== undefined; file = files[next++]) {
         try {
           const after = kind.held(await server.rewrite(file.leases));

@@ -74,33 +74,33 @@ export const rightsChecks: readonly Check[] = [
   },
   {
     name: 'bad-config',
-    promise: 'a broken configuration is refused by the check, and the server that runs goes on',
+    promise: 'a broken configuration leaves the old server serving, a good one restarts it',
     run: async (bench) => {
-      const server = await bench.serve();
+      const { kind, script } = bench.site;
+      const server = await bench.serve({ prepared: true });
       const { address } = await bench.lease();
-      const { kind, podman, definition } = bench.site;
-      const good = readFileSync(join(server.config, kind.file), 'utf8');
-      const test = (): Promise<string> => {
-        const { config } = server.service;
-        return podman.once(
-          server.service.image,
-          [
-            '--cap-drop',
-            'all',
-            '--read-only',
-            '--volume',
-            `${server.config}:${config?.container ?? ''}:ro,z`,
-          ],
-          definition.check,
-        );
-      };
-      await test();
+      const path = join(server.config, kind.file);
+      const good = readFileSync(path, 'utf8');
+      const [before] = await processesOf(server);
+
       await writeConfig(server.config, kind.file, `${good}\nthis is no statement {\n`);
-      const refused = await test().then(() => undefined, reasonOf);
-      if (refused === undefined) throw new Failure('the check accepts it');
-      must(refused.includes(kind.file) || /exit code/.test(refused), `the check could not run: ${refused}`);
-      must(await server.container.isRunning(), 'the server has ended');
-      mustEqual((await bench.lease()).address, address, 'the client’s address afterwards');
+      const refused = await script.run('reload', server.service).then(
+        () => undefined,
+        (error: unknown) => reasonOf(error),
+      );
+      if (refused === undefined) throw new Failure('the broken configuration is accepted');
+      must(
+        refused.includes(`${kind.file} line `) || / line \d+/.test(refused),
+        `it was not the check that failed: ${refused}`,
+      );
+      mustEqual((await processesOf(server))[0]?.pid, before?.pid, 'its process');
+      mustEqual((await bench.lease()).address, address, 'the client’s address');
+
+      await writeConfig(server.config, kind.file, `${good}\n# And this is a remark.\n`);
+      await script.run('reload', server.service);
+      await server.ready();
+      must((await processesOf(server))[0]?.pid !== before?.pid, 'a good configuration does not restart it');
+      mustEqual((await bench.lease()).address, address, 'the client’s address after the restart');
     },
   },
 ];

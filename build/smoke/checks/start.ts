@@ -11,7 +11,7 @@ export const startChecks: readonly Check[] = [
     name: 'first-start-volume',
     promise: 'it starts on an empty named volume, and the first lease is recorded there',
     run: async (bench) => {
-      const server = await bench.serve();
+      const server = await bench.serve({ prepared: true });
       await mustRecord(bench, server);
     },
   },
@@ -20,7 +20,7 @@ export const startChecks: readonly Check[] = [
     promise: 'it starts on an empty directory of the host, and the first lease is recorded there',
     run: async (bench) => {
       const directory = await bench.stateDirectory();
-      const server = await bench.serve({ directory });
+      const server = await bench.serve({ directory, prepared: true });
       await mustRecord(bench, server);
       const found = await readFile(join(directory, bench.site.kind.leases), 'utf8');
       mustEqual(found, await server.leases(), 'the lease file of the directory');
