@@ -5,12 +5,13 @@ export const checkScript = '/etc/dhcpd-scratch/check';
 
 /** Command line of the script (quadlet/dhcpd-scratch/check) for one service. */
 export function checkCommand(
-  mode: 'start' | 'ready' | 'reload' | 'config',
+  mode: 'start' | 'ready' | 'reload' | 'config' | 'reserve',
   service: Service,
   options: { readonly pull: boolean },
 ): readonly string[] {
   const script = ['/bin/sh', checkScript, mode, '--name', service.name];
   const interfaces = service.interfaces.flatMap((name) => ['--interface', name]);
+  if (mode === 'reserve') return [...script, ...state(service)];
   if (mode === 'ready') return [...script, ...interfaces, ...sockets(service)];
   return [
     ...[...script, '--image', service.image, '--account', String(service.account)],

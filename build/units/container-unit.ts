@@ -1,4 +1,5 @@
 import { checkCommand } from './check-command.js';
+import { keepsRoom, roomTimer } from './lease-room.js';
 import { shimName, shimUnit } from './macvlan.js';
 import { firstWith, has, versionText } from './podman-version.js';
 import { stateSource } from './run-arguments.js';
@@ -23,7 +24,8 @@ export function containerUnit(service: Service, options: UnitOptions): UnitFile 
   return { path: `containers/systemd/${service.name}.container`, text, notes };
 }
 
-function unitLines({ name, title, url, interfaces, config }: Service, { macvlan }: UnitOptions): Lines {
+function unitLines(service: Service, { macvlan }: UnitOptions): Lines {
+  const { name, title, url, interfaces, config } = service;
   const shim = macvlan === undefined ? undefined : shimName(macvlan.parent);
   const devices = interfaces.filter((own) => own !== shim).map(deviceUnit);
   return [
@@ -39,6 +41,7 @@ function unitLines({ name, title, url, interfaces, config }: Service, { macvlan 
           ['After', shimUnit(name)],
         ] as const)),
     ...(config === undefined ? [] : [['Wants', `${name}-config.path`] as const]),
+    ...(keepsRoom(service) ? [['Wants', roomTimer(name)] as const] : []),
     ['StartLimitIntervalSec', '0'],
   ];
 }

@@ -1,6 +1,7 @@
 import { checkCommand } from './check-command.js';
 import { configWatch } from './config-watch.js';
 import { containerUnit } from './container-unit.js';
+import { leaseRoom } from './lease-room.js';
 import { lanNetwork, shimService } from './macvlan.js';
 import { has } from './podman-version.js';
 import { isLocal, type Service } from './service.js';
@@ -15,6 +16,7 @@ export function generateUnits(service: Service, options: UnitOptions): readonly 
     ...volumeUnit(service, options),
     ...lanNetwork(service, options),
     ...shimService(service, options.macvlan),
+    ...leaseRoom(service, checkCommand('reserve', service, { pull: false })),
     ...configWatch(service, checkCommand('reload', service, { pull: false })),
     { path: 'dhcpd-scratch/check', text: options.script, notes: [] },
   ];

@@ -1,0 +1,381 @@
+import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadDefinition } from '../../build/definition/load.js';
+import { run } from '../../build/support/exec.js';
+import { serviceOf, type Service } from '../../build/units/service.js';
+import { openCheckLab, systems, type CheckLab, type Outcome } from '../support/check-lab.js';
+import { buildImage, checkout } from '../support/lab-image.js';
+import { openPodman, type LabContainer, type LabPodman } from '../support/lab-podman.js';
+import { openLab, type Lab } from '../support/lab.js';
+import { requireThat, requireTools } from '../support/tools.js';
+
+const ready =
+  requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
+  requireTools(
+    'ip',
+    'nsenter',
+    'podman',
+    'runc',
+    'mount',
+    'mkfifo',
+    'dash',
+    'mawk',
+    'bash',
+    'gawk',
+    'busybox',
+  );
+
+const subnet = 'subnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.50 192.0.2.60; }\n';
+const account = 177;
+
+let lab: Lab;
+let podman: LabPodman;
+let image = '';
+beforeAll(async () => {
+  if (!ready) return;
+  lab = await openLab(run);
+  podman = await openPodman(run, lab);
+  const built = await buildImage(run, lab.directory, join(lab.directory, 'cache'), [
+    'images/scratch/dhcpd.yaml',
+    ...['--distro', 'debian'],
+  ]);
+  image = await podman.load(built.archive);
+}, 240_000);
+afterAll(async () => {
+  if (ready) await lab.close();
+});
+
+describe('the script', () => {
+  it.skipIf(!requireTools('shellcheck'))('has nothing that shellcheck would change', async () => {
+    const path = join(checkout, 'quadlet/dhcpd-scratch/check');
+    await run({ argv: ['shellcheck', path], environment: { PATH: process.env['PATH'] ?? '' } });
+  });
+});
+
+describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => {
+  let check: CheckLab;
+  let place = '';
+  let count = 0;
+  beforeAll(async () => {
+    check = await openCheckLab(lab, podman, system);
+  });
+
+  /** A service of its own: a configuration, and an empty directory of the account for the leases. */
+  async function serviceWith(config: string, change: Partial<Service> = {}): Promise<Service> {
+    place = join(lab.directory, `${system.awk}-${(count += 1)}`);
+    const state = join(place, 'leases');
+    await mkdir(join(place, 'config'), { recursive: true });
+    await mkdir(state);
+    await chown(state, account, account);
+    await writeFile(join(place, 'config/dhcpd.conf'), config);
+    await chmod(join(place, 'config'), 0o755);
+    const definition = await loadDefinition(join(checkout, 'images/scratch/dhcpd.yaml'));
+    const service = serviceOf(definition, {
+      ...{ name: `dhcpd-${count}`, image, family: 'debian', interfaces: [lab.server.interface] },
+      ...{ config: join(place, 'config'), state },
+    });
+    return { ...service, ...change };
+  }
+
+  /** One line for the one fault, and nothing about what is not wrong. */
+  function expectFault(outcome: Outcome, text: string | RegExp): void {
+    const faults = outcome.stderr.split('\n').filter((line) => line.startsWith('cannot '));
+    expect(faults, outcome.stderr).toHaveLength(1);
+    expect(faults[0]).toMatch(text);
+    expect(outcome.code).toBe(1);
+    expect(outcome.stdout).toBe('');
+  }
+
+  const start = (service: Service): Promise<Outcome> => check.run('start', service, ['--wait', '1']);
+
+  it('finds nothing wrong, makes the lease file and notes the configuration', async () => {
+    const service = await serviceWith(subnet);
+    const outcome = await start(service);
+    expect(outcome).toMatchObject({ code: 0, stdout: '' });
+    expect(outcome.stderr).toBe(`${place}/leases/dhcpd.leases was missing: made an empty one\n`);
+    const { uid, gid, size } = await stat(join(place, 'leases/dhcpd.leases'));
+    expect([uid, gid, size]).toEqual([account, account, 0]);
+    expect(await readFile(join(check.notes, `${service.name}.config`), 'utf8')).toMatch(/^[0-9a-f]{64}/);
+    expect((await start(service)).stderr).toBe('');
+  });
+
+  it('gives an empty directory to the account, and a new volume too', async () => {
+    const service = await serviceWith(subnet);
+    await chown(join(place, 'leases'), 0, 0);
+    expect((await start(service)).code).toBe(0);
+    expect((await stat(join(place, 'leases'))).uid).toBe(account);
+
+    const volume = `${service.name}-leases`;
+    const state = { from: { volume }, container: '/var/lib/dhcp', files: ['dhcpd.leases'] };
+    expect((await start({ ...service, state })).code).toBe(0);
+    const { uid } = await stat(join(await podman.volume(volume), 'dhcpd.leases'));
+    expect(uid).toBe(account);
+  });
+
+  it.each([
+    ['an interface that is not there', ['lan0', 'eth9'], /there is no interface eth9; `ip -brief link`/],
+    ['an interface that is down', ['down0'], /the interface down0 is down; set it up/],
+    ['an interface without an address', ['bare0'], /the interface bare0 has no IPv4 address/],
+    ['an address in no subnet', ['far0'], /no subnet in \S+ has the address of far0, 198\.51\.100\.9; /],
+  ] as const)('says that there is %s', async (_, [first, ...rest], text) => {
+    await addInterfaces();
+    expectFault(await start(await serviceWith(subnet, { interfaces: [first, ...rest] })), text);
+  });
+
+  it('waits for an address', async () => {
+    await addInterfaces();
+    const service = await serviceWith(subnet, { interfaces: ['late0'] });
+    const address = ['address', 'replace', '192.0.2.77/24', 'dev', 'late0'];
+    const waiting = check.run('start', service, ['--wait', '20']);
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    await ip('address', 'flush', 'dev', 'late0');
+    await ip(...address);
+    const outcome = await waiting;
+    expect(outcome.stderr).toContain('waiting for late0\n');
+    expect(outcome.code).toBe(0);
+    await ip('address', 'flush', 'dev', 'late0');
+  });
+
+  it('says where a configuration is wrong', async () => {
+    const outcome = await start(
+      await serviceWith('subnet 192.0.2.0 netmask 255.255.255.0 {\n  rnge 1;\n}\n'),
+    );
+    expectFault(outcome, /the configuration in \S+\/config is refused: \/etc\/dhcp\/dhcpd\.conf line 2: /);
+    expect(outcome.stderr).toContain('Configuration file errors encountered');
+    expect(await stat(join(check.notes, 'x')).catch(() => undefined)).toBeUndefined();
+  });
+
+  it('says that the configuration declares nothing', async () => {
+    const service = await serviceWith('authoritative; # subnet 192.0.2.0 netmask 255.255.255.0 {}\n');
+    expectFault(await start(service), /dhcpd\.conf in \S+ declares no subnet/);
+  });
+
+  it('refuses a file where a directory is needed', async () => {
+    const service = await serviceWith(subnet);
+    const host = join(place, 'config/dhcpd.conf');
+    expectFault(
+      await start({ ...service, config: { host, container: '/etc/dhcp' } }),
+      /dhcpd\.conf is a file/,
+    );
+    const gone = { host: join(place, 'gone'), container: '/etc/dhcp' };
+    expectFault(await start({ ...service, config: gone }), /there is no directory \S+\/gone/);
+    const state = { from: { directory: host }, container: '/var/lib/dhcp', files: ['dhcpd.leases'] };
+    expectFault(await start({ ...service, state }), /dhcpd\.conf is a file; the leases need a directory/);
+    const lost = { ...state, from: { directory: join(place, 'lost') } };
+    expectFault(await start({ ...service, state: lost }), /there is no directory \S+\/lost for the leases/);
+  });
+
+  it('says that the image is not here', async () => {
+    const service = await serviceWith(subnet, { image: 'localhost/nowhere:1' });
+    expectFault(await start(service), /the image localhost\/nowhere:1 is not here; get it/);
+  });
+
+  it('puts a missing lease file back from its backup', async () => {
+    const service = await serviceWith(subnet);
+    const file = join(place, 'leases/dhcpd.leases');
+    await writeFile(`${file}~`, '# the old leases\n');
+    await chown(`${file}~`, account, account);
+    const outcome = await start(service);
+    expect(outcome).toMatchObject({ code: 0, stderr: `${file} was missing: restored from dhcpd.leases~\n` });
+    expect(await readFile(file, 'utf8')).toBe('# the old leases\n');
+  });
+
+  it('says whose the leases are', async () => {
+    const service = await serviceWith(subnet);
+    const file = join(place, 'leases/dhcpd.leases');
+    await writeFile(file, '');
+    expectFault(await start(service), /dhcpd\.leases does not belong to the account 177; `chown 177:177 /);
+    await chown(join(place, 'leases'), 5, 5);
+    expectFault(await start(service), /leases does not belong to the account 177; `chown -R 177:177 /);
+  });
+
+  it('refuses a lease file that is no plain file, or mounted by itself', async () => {
+    const service = await serviceWith(subnet);
+    const file = join(place, 'leases/dhcpd.leases');
+    await mkdir(file);
+    expectFault(await start(service), /dhcpd\.leases is no plain file/);
+    await rm(file, { recursive: true });
+    await writeFile(file, '');
+    await chown(file, account, account);
+    await command('mount', '--bind', file, file);
+    try {
+      expectFault(await start(service), /dhcpd\.leases is mounted by itself/);
+    } finally {
+      await command('umount', file);
+    }
+  });
+
+  it('says that the disk is full, or cannot be written to', async () => {
+    const service = await serviceWith(subnet);
+    const state = join(place, 'leases');
+    await command('mount', '-t', 'tmpfs', '-o', `size=128k,uid=${account}`, 'tmpfs', state);
+    try {
+      await writeFile(join(state, 'fill'), Buffer.alloc(124 * 1024));
+      expectFault(await start(service), /the disk of \S+\/leases is full; make room/);
+      await rm(join(state, 'fill'));
+      // What is left is enough for the trial alone.
+      await writeFile(join(state, 'fill'), Buffer.alloc(90 * 1024));
+      expectFault(await start(service), /the disk of \S+\/leases is full; make room/);
+      await rm(join(state, 'fill'));
+      await command('mount', '-o', 'remount,ro', state);
+      expectFault(await start(service), /\S+\/leases is on a read-only file system/);
+    } finally {
+      await command('umount', state);
+    }
+  });
+
+  it('checks a configuration alone', async () => {
+    const service = await serviceWith(subnet, { interfaces: ['eth9'] });
+    await rm(join(place, 'leases'), { recursive: true });
+    expect(await check.run('config', service)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    await writeFile(join(place, 'config/dhcpd.conf'), '}\n');
+    expectFault(await check.run('config', service), /is refused: \/etc\/dhcp\/dhcpd\.conf line [0-9]/);
+  });
+
+  it('restarts the server for a good change alone', async () => {
+    const service = await serviceWith(subnet);
+    const file = join(place, 'config/dhcpd.conf');
+    await start(service);
+    const reload = (): Promise<Outcome> => check.run('reload', service);
+    const orders = async (): Promise<string> => readFile(check.systemctlLog, 'utf8');
+    const before = await orders();
+
+    // Nothing but a touch, and what an editor keeps beside the file.
+    await chmod(file, 0o600);
+    await chmod(file, 0o644);
+    await writeFile(join(place, 'config/.dhcpd.conf.swp'), 'x');
+    await writeFile(join(place, 'config/dhcpd.conf~'), 'x');
+    expect(await reload()).toMatchObject({ code: 0, stderr: '' });
+
+    await writeFile(file, `${subnet}}\n`);
+    const bad = await reload();
+    expectFault(bad, /the configuration in \S+ is refused: .* line [0-9]/);
+    expect(bad.stderr).toMatch(/goes on with the configuration that it has\n$/);
+    expectFault(await reload(), /is still the one that was refused/);
+
+    await writeFile(file, 'subnet 198.51.100.0 netmask 255.255.255.0 { }\n');
+    expectFault(await reload(), /no subnet in \S+ has the address of lan0, 192\.0\.2\.1; /);
+    expect(await orders()).toBe(before);
+
+    await writeFile(file, `${subnet}authoritative;\n`);
+    // The stand-in restarts nothing: what a restart notes is written here.
+    const reloading = reload();
+    await waitUntil(async () => (await orders()) !== before);
+    await start(service);
+    const good = await reloading;
+    expect(good.stderr).toContain(`is good: restarting ${service.name}\n`);
+    expect(good.code).toBe(0);
+    expect((await orders()).slice(before.length)).toMatch(
+      new RegExp(`^(restart ${service.name}\\.service\n)+$`),
+    );
+
+    await writeFile(check.unitState, 'inactive\n');
+    await writeFile(file, '}\n');
+    expect(await reload()).toMatchObject({ code: 0 });
+    await writeFile(check.unitState, 'active\n');
+  });
+
+  it('takes no command line that it does not understand', async () => {
+    const service = await serviceWith(subnet);
+    for (const more of [['--nmae', 'x'], ['--wait']]) {
+      const outcome = await check.run('config', { ...service, check: [] }, more);
+      expect(outcome.code, outcome.stderr).toBe(2);
+    }
+  });
+});
+
+describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
+  let check: CheckLab;
+  let count = 0;
+  beforeAll(async () => {
+    check = await openCheckLab(lab, podman, system);
+  });
+
+  const containers = new Map<string, LabContainer>();
+  async function remove(name: string): Promise<void> {
+    await containers.get(name)?.remove();
+  }
+
+  async function serve(config: string, change: Partial<Service> = {}): Promise<Service> {
+    const name = `ready-${system.awk}-${(count += 1)}`;
+    const host = join(lab.directory, name);
+    await mkdir(host);
+    await chmod(host, 0o755);
+    await writeFile(join(host, 'dhcpd.conf'), config);
+    if (config.includes('fifo')) {
+      await command('mkfifo', join(host, 'fifo'));
+      await chmod(join(host, 'fifo'), 0o644);
+    }
+    const definition = await loadDefinition(join(checkout, 'images/scratch/dhcpd.yaml'));
+    const service = serviceOf(definition, {
+      ...{ name, image, family: 'debian', interfaces: [lab.server.interface] },
+      ...{ config: host, state: undefined },
+    });
+    containers.set(name, await podman.run(service, name));
+    return { ...service, ...change };
+  }
+
+  it('sees that the server serves', async () => {
+    const service = await serve(subnet);
+    expect(await check.run('ready', service)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    await remove(service.name);
+  });
+
+  it('says that it has ended', async () => {
+    const service = await serve('subnet 198.51.100.0 netmask 255.255.255.0 { }\n');
+    const outcome = await check.run('ready', service);
+    expect(outcome).toMatchObject({ code: 1, stdout: '' });
+    expect(outcome.stderr).toMatch(/^cannot call \S+ ready: it has ended with exit code 1; `journalctl -u /);
+    await remove(service.name);
+    const gone = await check.run('ready', service);
+    expect(gone.stderr).toMatch(/: it has ended; /);
+  });
+
+  it('says which sockets are missing', async () => {
+    // A server that serves one of two interfaces.
+    await addInterfaces();
+    const one = await serve(subnet, { interfaces: ['lan0', 'far0'] });
+    const half = await check.run('ready', one, ['--timeout', '2']);
+    expect(half).toMatchObject({ code: 1, stdout: '' });
+    expect(half.stderr).toMatch(/: after 2 s it has not opened a packet socket on far0\n$/);
+    await remove(one.name);
+
+    // One that waits for ever for the rest of its configuration.
+    const stuck = await serve(`${subnet}include "/etc/dhcp/fifo";\n`);
+    const none = await check.run('ready', stuck, ['--timeout', '2']);
+    expect(none.stderr).toMatch(
+      /: after 2 s it has not opened a socket on UDP port 67, a packet socket on lan0\n$/,
+    );
+    await remove(stuck.name);
+  });
+});
+
+async function command(...argv: readonly [string, ...string[]]): Promise<void> {
+  await run({ argv: [...argv], environment: lab.environment });
+}
+
+async function ip(...args: readonly string[]): Promise<void> {
+  await command('ip', '-n', lab.server.namespace, ...args);
+}
+
+/** Interfaces that lack something, each in its way; made once. */
+async function addInterfaces(): Promise<void> {
+  if (added) return;
+  added = true;
+  for (const name of ['down0', 'bare0', 'far0', 'late0']) {
+    await ip('link', 'add', name, 'type', 'bridge');
+    if (name !== 'down0') await ip('link', 'set', name, 'up');
+  }
+  await ip('address', 'add', '192.0.2.9/24', 'dev', 'down0');
+  await ip('address', 'add', '198.51.100.9/24', 'dev', 'far0');
+}
+let added = false;
+
+async function waitUntil(met: () => Promise<boolean>): Promise<void> {
+  for (let turn = 0; turn < 200; turn += 1) {
+    if (await met()) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error('it did not happen within 10 s');
+}
