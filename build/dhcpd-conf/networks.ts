@@ -92,14 +92,19 @@ export function networksOf(statements: readonly Statement[]): Networks {
   }
 
   walk(statements, { networks: undefined, link: undefined });
-  problems.push(
-    ...overlappingSubnets(subnets),
-    ...overlappingRanges(ranges),
-    ...rangeEnds(ranges, subnets),
-    ...hostProblems(hosts, subnets, ranges),
-    ...takenAddresses(taken, ranges),
-  );
-  return { subnets, ranges, hosts, problems };
+  return {
+    subnets,
+    ranges,
+    hosts,
+    problems: [
+      ...problems,
+      ...overlappingSubnets(subnets),
+      ...overlappingRanges(ranges),
+      ...rangeEnds(ranges, subnets),
+      ...hostProblems(hosts, subnets, ranges),
+      ...takenAddresses(taken, ranges),
+    ],
+  };
 }
 
 /** Addresses in a range that the server must not lend, because they are in use already. */

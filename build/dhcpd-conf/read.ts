@@ -8,6 +8,9 @@ import { statementsOf, type Statement } from './statements.js';
 const inContainer = '/etc/dhcp';
 export const mainFile = 'dhcpd.conf';
 
+/** Files that include one another several times multiply; far above any real configuration. */
+const mostIncludes = 5_000;
+
 /** A configuration with all that it includes. */
 export interface Configuration {
   /** Path of dhcpd.conf. */
@@ -30,6 +33,7 @@ export async function readConfiguration(directory: string): Promise<Configuratio
   const file = join(directory, mainFile);
   const files: string[] = [];
   const problems: Problem[] = [];
+  let includes = 0;
   const root = await realpath(directory).catch(() => directory);
 
   const load = async (
@@ -39,7 +43,7 @@ export async function readConfiguration(directory: string): Promise<Configuratio
   ): Promise<readonly Statement[]> => {
     if (!files.includes(path)) files.push(path);
     const { statements, problems: found } = statementsOf(path, text);
-    problems.push(...found);
+    for (const problem of found) problems.push(problem);
     return expand(statements, [...within, path]);
   };
 
@@ -49,8 +53,9 @@ export async function readConfiguration(directory: string): Promise<Configuratio
   ): Promise<readonly Statement[]> => {
     const expanded: Statement[] = [];
     for (const statement of statements) {
-      if (statement.keyword === 'include') expanded.push(...(await include(statement, within)));
-      else if (statement.block === undefined) expanded.push(statement);
+      if (statement.keyword === 'include') {
+        for (const included of await include(statement, within)) expanded.push(included);
+      } else if (statement.block === undefined) expanded.push(statement);
       else expanded.push({ ...statement, block: await expand(statement.block, within) });
     }
     return expanded;
@@ -60,6 +65,14 @@ export async function readConfiguration(directory: string): Promise<Configuratio
     { tokens, place }: Statement,
     within: readonly string[],
   ): Promise<readonly Statement[]> => {
+    includes += 1;
+    if (includes > mostIncludes) {
+      if (includes === mostIncludes + 1)
+        problems.push(
+          errorAt(place, `expected at most ${String(mostIncludes)} includes, repeated ones counted`),
+        );
+      return [];
+    }
     const name = tokens[1];
     if (name?.kind !== 'string' || tokens.length !== 2) {
       problems.push(errorAt(place, 'expected include and the path of a file in quotes'));

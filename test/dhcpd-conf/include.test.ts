@@ -106,8 +106,19 @@ describe('a hostile file', () => {
   it.each([
     ['braces', 'a {'.repeat(100_000), /at most 60 blocks/],
     ['includes', 'include "/etc/dhcp/dhcpd.conf"; '.repeat(1000), /includes itself/],
+    ['mistakes', '@'.repeat(200_000), /found @/],
+    ['hosts', 'host a { fixed-address 192.0.2.1; } '.repeat(30_000), /is declared already/],
     ['bytes', Buffer.from([0xff, 0xfe, 0x00, 0x80]).toString('latin1'), /found/],
   ])('of %s is no trouble', async (_, text, says) => {
     expect((await check({ 'dhcpd.conf': text })).problems.join('\n')).toMatch(says);
+  });
+
+  it('of files that include one another again and again comes to an end', async () => {
+    const level = (number: number): string => `include "/etc/dhcp/${String(number + 1)}";\n`.repeat(2);
+    const files = Object.fromEntries(
+      Array.from({ length: 40 }, (_, number): [string, string] => [String(number), level(number)]),
+    );
+    const { problems } = await check({ ...files, 'dhcpd.conf': 'include "/etc/dhcp/0";', '40': '' });
+    expect(problems).toEqual([expect.stringMatching(/^\d+:\d:1: expected at most 5000 includes/)]);
   });
 });
