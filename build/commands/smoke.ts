@@ -9,7 +9,7 @@ import type { Check } from '../smoke/check.js';
 import { runSmoke, type CheckResult, type SmokeEvent, type SmokeReport } from '../smoke/smoke.js';
 import { inUserNamespace } from '../smoke/user-namespace.js';
 import { parseArchitecture } from '../support/architecture.js';
-import { cannot, ToolError } from '../support/errors.js';
+import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { run } from '../support/exec.js';
 import { nearest } from '../support/nearest.js';
 
@@ -102,11 +102,21 @@ function sourceOf(image: string, { cwd }: Context): string {
 /** The same command line again, where this user is root. */
 async function asRootOfNamespace(context: Context): Promise<void> {
   context.log.info('not root: running in a user namespace');
+  const environment = definedIn(context.environment);
+  try {
+    await run({ argv: inUserNamespace(['true']), environment, signal: context.signal, timeout: 30_000 });
+  } catch (error) {
+    context.signal.throwIfAborted();
+    throw cannot('open', 'a lab', `this user may have no namespaces of its own: ${reasonOf(error)}`, {
+      hint: 'run it as root, or give the user subordinate IDs (usermod --add-subuids, --add-subgids)',
+      cause: error,
+    });
+  }
   try {
     await run({
       argv: inUserNamespace([process.execPath, ...process.argv.slice(1)]),
       cwd: context.cwd,
-      environment: definedIn(context.environment),
+      environment,
       signal: context.signal,
       inherit: true,
     });

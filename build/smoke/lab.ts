@@ -160,7 +160,8 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
   }
   return {
     directory,
-    environment,
+    // What programs leave in their user's home goes away with the lab.
+    environment: { ...environment, HOME: directory },
     server,
     client,
     addClient: async () => {

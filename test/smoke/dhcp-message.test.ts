@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodeDiscover, readOffer } from '../../build/smoke/dhcp-message.js';
+import { encodeDiscover, encodeMessage, readMessage, readOffer } from '../../build/smoke/dhcp-message.js';
 
 const transaction = 0xfedcba98;
 
@@ -22,6 +22,79 @@ describe('a DISCOVER', () => {
     expect(message.subarray(12, 28)).toEqual(Buffer.alloc(16));
     expect(message.toString('hex', 28, 44)).toBe('02000000000a00000000000000000000');
     expect([...message.subarray(236, 249)]).toEqual([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 55, 3, 1, 3, 6, 255]);
+  });
+});
+
+describe('what a client says', () => {
+  const mac = '02:00:00:00:00:0a';
+  /** Options as RFC 2132 writes them, up to and with the end. */
+  const options = (message: Buffer): readonly number[] => [
+    ...message.subarray(240, message.indexOf(255, 240) + 1),
+  ];
+
+  it('takes an offer', () => {
+    const message = encodeMessage({
+      ...{ type: 'request', transaction, mac, requested: '192.0.2.50', server: '192.0.2.1' },
+    });
+    expect(message.subarray(12, 16)).toEqual(Buffer.alloc(4));
+    expect(options(message)).toEqual([
+      ...[53, 1, 3, 50, 4, 192, 0, 2, 50, 54, 4, 192, 0, 2, 1, 55, 3, 1, 3, 6, 255],
+    ]);
+  });
+
+  it('renews: its address in ciaddr, and neither server nor address among the options', () => {
+    const message = encodeMessage({ type: 'request', transaction, mac, current: '192.0.2.50' });
+    expect([...message.subarray(12, 16)]).toEqual([192, 0, 2, 50]);
+    expect(options(message)).toEqual([53, 1, 3, 55, 3, 1, 3, 6, 255]);
+  });
+
+  it('gives its address back, and waits for no answer', () => {
+    const message = encodeMessage({
+      ...{ type: 'release', transaction, mac, current: '192.0.2.50', server: '192.0.2.1' },
+    });
+    expect(message.readUInt16BE(10)).toBe(0);
+    expect([...message.subarray(12, 16)]).toEqual([192, 0, 2, 50]);
+    expect(options(message)).toEqual([53, 1, 7, 54, 4, 192, 0, 2, 1, 255]);
+  });
+
+  it('names itself by an identifier of its own', () => {
+    const message = encodeMessage({ type: 'discover', transaction, mac, clientId: Buffer.from('\0ab') });
+    expect(options(message)).toEqual([53, 1, 1, 61, 3, 0, 97, 98, 55, 3, 1, 3, 6, 255]);
+  });
+
+  it('is never cut off', () => {
+    const clientId = Buffer.alloc(200, 1);
+    expect(encodeMessage({ type: 'discover', transaction, mac, clientId })).toHaveLength(
+      240 + 3 + 202 + 5 + 1,
+    );
+  });
+});
+
+describe('what a server says', () => {
+  const from = { transaction, address: '192.0.2.50', server: '192.0.2.1', seconds: 600 };
+  const to = (message: Buffer): void => {
+    message.set([2, 0, 0, 0, 0, 10], 28);
+  };
+
+  it('is read with its client and its time', () => {
+    expect(readMessage(offer(to))).toEqual({ type: 'offer', mac: '02:00:00:00:00:0a', ...from });
+    const ack = offer((message) => {
+      to(message);
+      message.writeUInt8(5, 249);
+    });
+    expect(readMessage(ack)).toEqual({ type: 'ack', mac: '02:00:00:00:00:0a', ...from });
+  });
+
+  it('may be a refusal, which has no time', () => {
+    const nak = offer((message) => {
+      message.set([53, 1, 6, 54, 4, 192, 0, 2, 1, 255], 240);
+    });
+    expect(readMessage(nak)).toMatchObject({ type: 'nak', seconds: undefined });
+  });
+
+  it('is nothing that a client says', () => {
+    const mac = '02:00:00:00:00:0a';
+    expect(readMessage(encodeMessage({ type: 'discover', transaction, mac }))).toBeUndefined();
   });
 });
 

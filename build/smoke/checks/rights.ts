@@ -45,7 +45,7 @@ export const rightsChecks: readonly Check[] = [
       const state = server.service.state?.container ?? '';
       const before = await server.container.changes();
       await bench.lease();
-      await bench.many('lease', '--clients', '5', '--renew', '--release');
+      await bench.many('lease', '--clients', '5', '--release');
       const [first] = await processesOf(server);
       must(first !== undefined, 'it has no process');
       const writable = readFileSync(`/proc/${first.pid}/mountinfo`, 'utf8')

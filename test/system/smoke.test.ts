@@ -1,0 +1,213 @@
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { run } from '../../build/support/exec.js';
+import { openCoreosUser, coreosUserTools } from '../docs/coreos-user.js';
+import { Place, program, type Outcome } from '../support/cli.js';
+import { hostArchitecture, otherArchitecture } from '../support/host.js';
+import { buildImage } from '../support/lab-image.js';
+import { canRun } from '../support/lab-podman.js';
+import { findTool, requireThat, requireTools } from '../support/tools.js';
+
+const ready =
+  requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
+  requireTools(
+    ...['ip', 'ethtool', 'podman', 'runc', 'setpriv', 'nsenter', 'strace'],
+    ...['udhcpc', 'dhclient', 'dhcpcd', 'fallocate'],
+  );
+const emulated =
+  ready && requireThat(canRun(otherArchitecture), 'an emulator for the foreign architecture in binfmt_misc');
+
+interface Run {
+  readonly architecture: string;
+  readonly emulated: boolean;
+  readonly checks: readonly {
+    readonly name: string;
+    readonly state: string;
+    readonly seconds: number;
+    readonly reason: string | null;
+  }[];
+}
+
+const names = [
+  ...['first-start-volume', 'first-start-directory', 'example-config', 'stop'],
+  ...['lease-udhcpc', 'lease-dhclient', 'lease-dhcpcd'],
+  ...['renew', 'release', 'fixed-address', 'changing-client-id', 'recorded-before-ack'],
+  ...['same-address-after-restart', 'same-address-after-recreation'],
+  ...['same-address-after-kill', 'same-address-after-update'],
+  ...['two-networks', 'exhausted-pool', 'many-clients'],
+  ...['account-and-capabilities', 'nothing-outside-the-volume', 'bad-config'],
+  ...['cut-lease-file', 'garbage-in-lease-file', 'full-disk'],
+];
+const onlyForDhcpd = [
+  ...['example-config', 'changing-client-id', 'cut-lease-file', 'garbage-in-lease-file', 'full-disk'],
+];
+
+describe.skipIf(!ready)('the smoke lab', () => {
+  let work = '';
+  let place: Place;
+  const images = new Map<string, string>();
+  const build = async (name: string): Promise<void> => {
+    const directory = join(work, name);
+    await mkdir(directory);
+    const arch = `${hostArchitecture},${otherArchitecture}`;
+    const built = await buildImage(run, directory, join(work, 'cache'), [
+      ...[`images/scratch/${name}.yaml`, '--engine', 'oci', '--arch', arch],
+    ] as [string, ...string[]]);
+    images.set(name, built.archive);
+  };
+  beforeAll(async () => {
+    work = await mkdtemp(join(tmpdir(), 'smoke-'));
+    await chmod(work, 0o755);
+    place = new Place();
+    for (const name of ['dhcpd', 'dnsmasq']) await build(name);
+  }, 240_000);
+  afterAll(async () => {
+    place.remove();
+    await rm(work, { recursive: true, force: true });
+  });
+
+  const smoke = (name: string, ...args: readonly string[]): readonly string[] => [
+    ...['smoke', name, '--image', images.get(name) ?? '', ...args],
+  ];
+  const runsOf = ({ stdout }: Outcome): readonly Run[] =>
+    (JSON.parse(stdout) as { readonly runs: readonly Run[] }).runs;
+
+  it('finds dhcpd good on both architectures', async () => {
+    const both = emulated ? [hostArchitecture, otherArchitecture] : [hostArchitecture];
+    const outcome = await place.run(smoke('dhcpd', '--arch', both.join(','), '--json'));
+    const runs = runsOf(outcome);
+    expect(runs.map(({ architecture }) => architecture)).toEqual(both);
+    expect(runs.map((one) => one.emulated)).toEqual(both.map((name) => name !== hostArchitecture));
+    for (const { checks } of runs) {
+      expect(checks.map(({ name, state, reason }) => ({ name, state, reason }))).toEqual(
+        names.map((name) => ({ name, state: 'ok', reason: null })),
+      );
+    }
+    expect(outcome.code).toBe(0);
+  }, 600_000);
+
+  it('finds dnsmasq good, and says what is not for it', { timeout: 240_000 }, async () => {
+    const outcome = await place.run(smoke('dnsmasq', '--json'));
+    expect(runsOf(outcome)[0]?.checks.map(({ name, state, reason }) => ({ name, state, reason }))).toEqual(
+      names.map((name) =>
+        onlyForDhcpd.includes(name)
+          ? { name, state: 'skipped', reason: 'only for dhcpd' }
+          : { name, state: 'ok', reason: null },
+      ),
+    );
+    expect(outcome.code).toBe(0);
+  });
+
+  it('works for a user without any right', { timeout: 240_000 }, async (context) => {
+    if (!requireTools(...coreosUserTools, 'unshare')) return;
+    const user = await openCoreosUser();
+    context.onTestFinished(() => user.close());
+    const said = await user.run(
+      `TMPDIR=$HOME '${process.execPath}' '${program}' ${smoke('dhcpd').join(' ')}; ls -d "$HOME"/dhcpd-lab* 2>&1 || true`,
+    );
+    expect(said).toMatch(/^not root: running in a user namespace$/m);
+    expect(said).toMatch(new RegExp(`^${names.length} ok, 0 failed, 0 skipped in`, 'm'));
+    expect(said).toMatch(/cannot access '.*dhcpd-lab\*'/);
+  });
+
+  it.each([1500, 4000, 9000])(
+    'leaves nothing behind when it is stopped after %d ms',
+    { timeout: 60_000 },
+    async (after) => {
+      const before = await leftovers();
+      const outcome = await place.run(
+        smoke('dhcpd', '--only', 'first-start-directory,renew,cut-lease-file,full-disk'),
+        {
+          interrupt: { signals: ['SIGINT'], when: new Promise((resolve) => setTimeout(resolve, after)) },
+        },
+      );
+      expect([outcome.code, outcome.stderr.split('\n').at(-2)]).toEqual([130, 'error: stopped by SIGINT']);
+      expect((await leftovers()).filter((one) => !before.includes(one))).toEqual([]);
+    },
+  );
+
+  /** Programs that stand before the machine's own; `REAL` in their text is the path of the program of that name. */
+  async function smokeWith(programs: Readonly<Record<string, string>>, only: string): Promise<string> {
+    const directory = await mkdtemp(join(work, 'programs-'));
+    for (const [name, text] of Object.entries(programs)) {
+      const file = join(directory, name);
+      await writeFile(file, `#!/bin/bash\n${text.replaceAll('REAL', findTool(name) ?? name)}\n`);
+      await chmod(file, 0o755);
+    }
+    const outcome = await place.run(smoke('dhcpd', '--only', only), {
+      environment: { PATH: `${directory}:${process.env['PATH'] ?? ''}` },
+    });
+    expect(outcome.code, outcome.stdout + outcome.stderr).toBe(1);
+    return outcome.stdout;
+  }
+  /** A Podman that forgets what it is told, or is told something else. */
+  const podman = (change: string): Readonly<Record<string, string>> => ({
+    podman: `args=()\nfor arg; do\n${change}\nargs+=("$arg"); done\nexec REAL "\${args[@]}"`,
+  });
+
+  describe('sees that', () => {
+    it.each<[string, Readonly<Record<string, string>>, string, RegExp]>([
+      [
+        'a right is not taken away',
+        podman('[ "$arg" = NET_RAW ] && args+=(NET_RAW --cap-add CHOWN) && continue'),
+        'account-and-capabilities',
+        /CapPrm is "0000000000002401"/,
+      ],
+      [
+        'the account is another one',
+        podman('[ "$arg" = 177:177 ] && arg=0:0'),
+        'account-and-capabilities',
+        /its user is \["0"/,
+      ],
+      [
+        'the root is writable',
+        podman('[ "$arg" = --read-only ] && continue'),
+        'nothing-outside-the-volume',
+        /what is mounted to be written is \["\/"/,
+      ],
+      [
+        'the leases are in no volume',
+        podman('[[ $arg = same-address-*:/var/lib/* ]] && arg="$RANDOM-$arg"'),
+        'same-address-after-recreation',
+        /the address afterwards is/,
+      ],
+      ['the server is process 1', podman('[ "$arg" = --init ] && continue'), 'stop', /it took 1\d\.\d s/],
+      [
+        'leases are not flushed',
+        podman('[[ $arg = *:/etc/dhcp:ro,z ]] && echo "dont-use-fsync true;" >>"${arg%%:*}/dhcpd.conf"'),
+        'recorded-before-ack',
+        /not flushed to disk, before the ACK/,
+      ],
+      ['nobody mends a lease file', { cmp: 'exit 0' }, 'cut-lease-file', /\d+ of \d+ files: .* is lost/],
+      [
+        'no room is kept for leases',
+        { fallocate: 'exit 0' },
+        'full-disk',
+        /leases are acknowledged and not recorded/,
+      ],
+      [
+        'a broken configuration is accepted',
+        podman('[ "$arg" = -t ] && arg=--version'),
+        'bad-config',
+        /the broken configuration is accepted|it was not restarted|has ended/,
+      ],
+    ])('%s', { timeout: 120_000 }, async (_what, programs, only, reason) => {
+      const said = await smokeWith(programs, only);
+      expect(said).toMatch(new RegExp(`^FAIL  ${only}  +[0-9.]+ s  `, 'm'));
+      expect(said).toMatch(reason);
+    });
+  });
+});
+
+/** Of labs whose process has ended: directories, namespaces and mounts. */
+async function leftovers(): Promise<readonly string[]> {
+  const read = async (directory: string): Promise<readonly string[]> => readdir(directory).catch(() => []);
+  const { stdout } = await run({ argv: ['mount'], environment: { PATH: process.env['PATH'] ?? '' } });
+  return [...(await read(tmpdir())), ...(await read('/run/netns')), ...stdout.split('\n')].filter((line) => {
+    const owner = /dhcpd-lab-(\d+)-/.exec(line)?.[1];
+    return owner !== undefined && !existsSync(`/proc/${owner}`);
+  });
+}
