@@ -187,6 +187,8 @@ function quadletCommand(program: Command): void {
     .option('--podman-version <version>', 'of the host, 4.4 or later (default: the newest known)')
     .option('--macvlan <parent>', 'make a network for containers on this interface too, and serve it')
     .option('--shim-address <address>', 'of the host in that network, with its prefix: 192.0.2.3/24')
+    .option('--butane', 'write a machine of Fedora CoreOS: NAME.bu for Butane, NAME.ign for Ignition')
+    .option('--config-from <dir>', 'whose files that machine has as configuration (default: the example)')
     .option('--rootless', 'is refused, and the reason said')
     .option('-o, --output <dir>', 'where the files go; /etc installs them', 'quadlet')
     .option('--check', 'write nothing, and fail if the files there are not the same');

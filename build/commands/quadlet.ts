@@ -1,18 +1,19 @@
-import { readFile } from 'node:fs/promises';
 import { isAbsolute, join, normalize, resolve } from 'node:path';
 
 import type { Context } from './context.js';
+import { readConfigFiles, readText } from './config-files.js';
 import { definitionFile } from './request.js';
 import { writeGenerated, type GeneratedState } from './write-generated.js';
 import { loadDefinition } from '../definition/load.js';
 import { chooseFamily, type FamilyChoice } from '../family.js';
 import { imageReference } from '../image/reference.js';
 import { cannot } from '../support/errors.js';
+import { coreosFiles, type ConfigFile } from '../units/butane.js';
 import { generateUnits } from '../units/generate.js';
 import { shimName } from '../units/macvlan.js';
-import { newestPodman, parsePodmanVersion } from '../units/podman-version.js';
+import { firstWith, has, newestPodman, parsePodmanVersion } from '../units/podman-version.js';
 import { serviceOf, type Service } from '../units/service.js';
-import type { Macvlan } from '../units/unit-options.js';
+import type { Macvlan, UnitOptions } from '../units/unit-options.js';
 
 export interface QuadletOptions {
   readonly distro: FamilyChoice;
@@ -26,6 +27,8 @@ export interface QuadletOptions {
   readonly macvlan?: string;
   readonly shimAddress?: string;
   readonly rootless?: boolean;
+  readonly butane?: boolean;
+  readonly configFrom?: string;
   readonly output: string;
   readonly check?: boolean;
   readonly json?: boolean;
@@ -44,14 +47,33 @@ export async function quadlet(definition: string, options: QuadletOptions, conte
       },
     );
   }
+  if (options.configFrom !== undefined && options.butane !== true) {
+    throw cannot('use', '--config-from', 'only --butane takes a configuration along', {
+      hint: 'for the units alone, copy it into the directory of --config',
+      exitCode: 2,
+    });
+  }
   const macvlan = macvlanOf(options);
+  const podman =
+    options.podmanVersion === undefined ? newestPodman : parsePodmanVersion(options.podmanVersion);
+  if (macvlan !== undefined && !has(podman, 'dhcpNetworks')) {
+    throw cannot('make', 'a network for containers', `it came with Podman ${firstWith('dhcpNetworks')}`, {
+      hint: 'leave --macvlan out',
+      exitCode: 2,
+    });
+  }
   const service = await chosenService(definition, options, macvlan, context);
-  const files = generateUnits(service, {
-    podman: options.podmanVersion === undefined ? newestPodman : parsePodmanVersion(options.podmanVersion),
+  const unitOptions: UnitOptions = {
+    podman,
     macvlan,
-    script: await readFile(join(context.packageDirectory, 'quadlet/dhcpd-scratch/check'), 'utf8'),
-  });
-  const notes = files.flatMap((file) => file.notes);
+    script: await readText(join(context.packageDirectory, 'quadlet/dhcpd-scratch/check')),
+  };
+  const units = generateUnits(service, unitOptions);
+  const files =
+    options.butane === true
+      ? coreosFiles(service, units, await configFiles(service, options, context), unitOptions)
+      : units;
+  const notes = [...new Set([...units, ...files].flatMap((file) => file.notes))];
   for (const note of notes) context.log.info(`note: ${note}`);
   const output = resolve(context.cwd, options.output);
   const states = await writeGenerated(output, files, options.check === true);
@@ -61,6 +83,19 @@ export async function quadlet(definition: string, options: QuadletOptions, conte
       : states.map(({ path, state }) => `${state.padEnd(9)}  ${join(options.output, path)}\n`).join(''),
   );
   if (options.check === true) expectSame(states, options);
+}
+
+/** What a new machine serves from: the user's own files, or for dhcpd the example. */
+async function configFiles(
+  service: Service,
+  { configFrom }: QuadletOptions,
+  context: Context,
+): Promise<readonly ConfigFile[]> {
+  if (configFrom !== undefined) return readConfigFiles(resolve(context.cwd, configFrom));
+  if (service.program !== 'dhcpd') return [];
+  context.log.info('note: the configuration is the example, for 192.0.2.0/24; --config-from takes yours');
+  const example = join(context.packageDirectory, 'config/dhcpd.conf.example');
+  return [{ path: 'dhcpd.conf', text: await readText(example) }];
 }
 
 async function chosenService(

@@ -28,7 +28,7 @@ export async function writeGenerated(
       state: before[index] === undefined ? 'missing' : before[index] === text ? 'unchanged' : 'other',
     }));
   }
-  const foreign = files.find((_, index) => before[index]?.includes(marker) === false);
+  const foreign = files.find((_, index) => !isGenerated(before[index]));
   if (foreign !== undefined) {
     throw cannot(
       'write',
@@ -53,6 +53,11 @@ export async function writeGenerated(
   }
   await takePlaces(finished);
   return files.map((file) => ({ path: file.path, state: changed.includes(file) ? 'written' : 'unchanged' }));
+}
+
+/** In an Ignition config the marker may be a part of a URL. */
+function isGenerated(text: string | undefined): boolean {
+  return text === undefined || text.includes(marker) || text.includes(encodeURIComponent(marker));
 }
 
 async function makeDirectory(path: string): Promise<void> {

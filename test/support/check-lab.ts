@@ -30,7 +30,7 @@ export interface Outcome {
 /** The script of the units in the network of a lab's server, with the lab's Podman. */
 export interface CheckLab {
   run(
-    mode: 'start' | 'ready' | 'reload' | 'config',
+    mode: 'start' | 'ready' | 'reload' | 'config' | 'subnets',
     service: Service,
     more?: readonly string[],
   ): Promise<Outcome>;
@@ -77,7 +77,7 @@ export async function openCheckLab(lab: Lab, podman: LabPodman, system: System):
     systemctlLog,
     unitState,
     run: (mode, service, more = []) => {
-      const [, , , ...rest] = checkCommand(mode, service, { pull: false });
+      const [, , , ...rest] = checkCommand(mode === 'subnets' ? 'config' : mode, service, { pull: false });
       const [program, ...shell] = system.shell;
       const argv = [
         ...[`--net=/run/netns/${lab.server.namespace}`, findTool(program) ?? program, ...shell],

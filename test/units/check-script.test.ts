@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDefinition } from '../../build/definition/load.js';
@@ -281,6 +281,104 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
     for (const more of [['--nmae', 'x'], ['--wait']]) {
       const outcome = await check.run('config', { ...service, check: [] }, more);
       expect(outcome.code, outcome.stderr).toBe(2);
+    }
+  });
+});
+
+/** What dhcpd takes for declarations, and what it does not. Each is accepted by dhcpd itself. */
+const forms: readonly (readonly [what: string, text: string, subnets: readonly string[]])[] = [
+  ['one line', 'subnet 192.0.2.0 netmask 255.255.255.0{}', ['192.0.2.0 255.255.255.0']],
+  ['capitals and line breaks', 'SUBNET\n10.0.0.0 # {\n\tNetMask\n255.0.0.0\n{\n}\n', ['10.0.0.0 255.0.0.0']],
+  ['spaces in addresses', 'subnet 10 . 1 . 0. 0 netmask 255 .255. 0 . 0 { }\n', ['10.1.0.0 255.255.0.0']],
+  [
+    'a comment',
+    '# subnet 1.0.0.0 netmask 255.0.0.0 {}\nsubnet 2.0.0.0 netmask 255.0.0.0 {}#}\n',
+    ['2.0.0.0 255.0.0.0'],
+  ],
+  [
+    'text in quotes',
+    'option domain-name "# subnet 1.0.0.0 netmask 255.0.0.0 { \\" }";\nsubnet 2.0.0.0 netmask 255.0.0.0 {}\n',
+    ['2.0.0.0 255.0.0.0'],
+  ],
+  [
+    'text in quotes over several lines',
+    'option domain-name "a\nsubnet 1.0.0.0 netmask 255.0.0.0 { }\n";\nsubnet 2.0.0.0 netmask 255.0.0.0 {}\n',
+    ['2.0.0.0 255.0.0.0'],
+  ],
+  [
+    'a shared network',
+    'shared-network "both {" { subnet 10.1.0.0 netmask 255.255.0.0 { range 10.1.0.5; } subnet 10.2.0.0 netmask 255.255.0.0 {} }\n',
+    ['10.1.0.0 255.255.0.0', '10.2.0.0 255.255.0.0'],
+  ],
+  [
+    'subnets in groups, pools and options with such names',
+    'group { subnet 10.1.0.0 netmask 255.255.255.128 { option subnet-mask 255.255.255.128; pool { range 10.1.0.9; } } }\n',
+    ['10.1.0.0 255.255.255.128'],
+  ],
+  [
+    'an included file',
+    'include "/etc/dhcp/more.conf";\n',
+    ['172.16.0.0 255.240.0.0', '10.9.0.0 255.255.0.0'],
+  ],
+  [
+    'an included file among others',
+    'subnet 2.0.0.0 netmask 255.0.0.0 {}include"/etc/dhcp/more.conf";subnet 3.0.0.0 netmask 255.0.0.0 {}',
+    ['2.0.0.0 255.0.0.0', '172.16.0.0 255.240.0.0', '10.9.0.0 255.255.0.0', '3.0.0.0 255.0.0.0'],
+  ],
+  [
+    'no include',
+    '# include "/etc/dhcp/more.conf";\nsubnet 2.0.0.0 netmask 255.0.0.0 {}\n',
+    ['2.0.0.0 255.0.0.0'],
+  ],
+  ['ends of lines of Windows', 'subnet 2.0.0.0 netmask 255.0.0.0\r\n{\r\n}\r\n', ['2.0.0.0 255.0.0.0']],
+  ['a single address', 'subnet 192.0.2.7 netmask 255.255.255.255 { }\n', ['192.0.2.7 255.255.255.255']],
+  [
+    'a class and a condition',
+    'class "subnet" { match if option host-name = "subnet"; }\nif known { default-lease-time 60; }\nsubnet 2.0.0.0 netmask 255.0.0.0 {}\n',
+    ['2.0.0.0 255.0.0.0'],
+  ],
+];
+const more = 'subnet 172.16.0.0 netmask 255.240.0.0 { }\ninclude "/etc/dhcp/sub/most.conf";\n';
+const most = 'subnet 10.9.0.0 netmask 255.255.0.0 { }\n';
+
+describe.skipIf(!ready)('the declared subnets', () => {
+  it.each(forms)('of %s', async (_, text, subnets) => {
+    const host = await mkdtemp(join(lab.directory, 'form-'));
+    await mkdir(join(host, 'sub'));
+    for (const [name, content] of [
+      ['dhcpd.conf', text],
+      ['more.conf', more],
+      ['sub/most.conf', most],
+    ] as const)
+      await writeFile(join(host, name), content);
+    for (const name of ['', 'sub']) await chmod(join(host, name), 0o755);
+    const definition = await loadDefinition(join(checkout, 'images/scratch/dhcpd.yaml'));
+    const service = serviceOf(definition, {
+      ...{ name: undefined, image, family: 'debian', interfaces: ['lan0'], config: host, state: undefined },
+    });
+    for (const [index, system] of systems.entries()) {
+      const check = await openCheckLab(lab, podman, system);
+      // dhcpd itself agrees that this is a configuration; once is enough.
+      if (index === 0) {
+        const accepted = await check.run('config', service);
+        expect(accepted.code, accepted.stderr).toBe(0);
+      }
+      const { stdout, stderr } = await check.run('subnets', service);
+      expect(stdout.split('\n').filter(Boolean), system.name).toEqual(subnets.map((one) => `subnet ${one}`));
+      expect(stderr).toBe('');
+    }
+  });
+
+  it('are not all known when a file cannot be seen', async () => {
+    const host = await mkdtemp(join(lab.directory, 'form-'));
+    await writeFile(join(host, 'dhcpd.conf'), 'include "/usr/share/more.conf";\ninclude "/etc/dhcp/none";\n');
+    const definition = await loadDefinition(join(checkout, 'images/scratch/dhcpd.yaml'));
+    const service = serviceOf(definition, {
+      ...{ name: undefined, image, family: 'debian', interfaces: ['lan0'], config: host, state: undefined },
+    });
+    for (const system of systems) {
+      const { stdout } = await (await openCheckLab(lab, podman, system)).run('subnets', service);
+      expect(stdout).toBe('unseen /usr/share/more.conf\nunseen /etc/dhcp/none\n');
     }
   });
 });

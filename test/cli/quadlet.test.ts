@@ -1,0 +1,191 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { errorLines, Place, temporaryNames } from '../support/cli.js';
+
+const checkout = fileURLToPath(new URL('../..', import.meta.url));
+const all = [
+  'containers/systemd/dhcpd.container',
+  'containers/systemd/dhcpd.image',
+  'containers/systemd/dhcpd-leases.volume',
+  'systemd/system/dhcpd-room.timer',
+  'systemd/system/dhcpd-room.service',
+  'systemd/system/dhcpd-config.path',
+  'systemd/system/dhcpd-config.service',
+  'dhcpd-scratch/check',
+];
+const chosen = ['quadlet', '--distro', 'fedora', '--interface', 'eth0'];
+
+let place: Place;
+beforeEach(() => {
+  place = new Place();
+});
+afterEach(() => {
+  place.remove();
+});
+
+const read = (name: string): string => readFileSync(place.path(name), 'utf8');
+const container = (): string => read('quadlet/containers/systemd/dhcpd.container');
+
+describe('quadlet', () => {
+  it('writes what is committed in quadlet/', async () => {
+    const printed = await place.ok(chosen);
+    expect(printed).toBe(all.map((path) => `written    quadlet/${path}\n`).join(''));
+    for (const path of all) {
+      expect(read(`quadlet/${path}`), path).toBe(readFileSync(join(checkout, 'quadlet', path), 'utf8'));
+    }
+    expect(temporaryNames(place.list('quadlet'))).toEqual([]);
+    const checked = await place.ok([...chosen, '--output', join(checkout, 'quadlet'), '--check']);
+    expect(checked.match(/^unchanged /gm)).toHaveLength(all.length);
+  });
+
+  it('writes only what has changed, and the same again', async () => {
+    await place.ok(chosen);
+    expect(await place.ok(chosen)).toBe(all.map((path) => `unchanged  quadlet/${path}\n`).join(''));
+    const printed = await place.ok([
+      'quadlet',
+      '--distro',
+      'fedora',
+      '--interface',
+      'eth0,eth1',
+      '--interface',
+      'eth2',
+    ]);
+    expect(printed).toContain('unchanged  quadlet/containers/systemd/dhcpd.image\n');
+    expect(printed).toContain('written    quadlet/containers/systemd/dhcpd.container\n');
+    expect(container()).toContain('\nExec=eth0 eth1 eth2\n');
+  });
+
+  it('prints one JSON document', async () => {
+    const document: unknown = JSON.parse(await place.ok([...chosen, '--podman-version', '5.4', '--json']));
+    expect(document).toEqual({
+      output: 'quadlet',
+      files: all.filter((path) => !path.endsWith('.image')).map((path) => ({ path, state: 'written' })),
+      notes: ['without dhcpd.image, because Policy= came with Podman 5.6: load the image'],
+    });
+  });
+
+  it('checks, and writes nothing', async () => {
+    const missing = await place.run([...chosen, '--check', '--output', 'units']);
+    expect(missing.code).toBe(1);
+    expect(existsSync(place.path('units'))).toBe(false);
+    await place.ok(chosen);
+    place.write('quadlet/systemd/system/dhcpd-config.path', 'other\n');
+    const other = await place.run([...chosen, '--check']);
+    expect(other.code).toBe(1);
+    expect(other.stderr).toBe(
+      'error: cannot accept quadlet: not what would be generated: quadlet/systemd/system/dhcpd-config.path; run the command without --check\n',
+    );
+    expect(read('quadlet/systemd/system/dhcpd-config.path')).toBe('other\n');
+  });
+
+  it('replaces no file that it has not written', async () => {
+    const path = place.path('quadlet/systemd/system/dhcpd-config.service');
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, '[Service]\nExecStart=/bin/mine\n');
+    const outcome = await place.run(chosen);
+    expect(outcome.code).toBe(1);
+    expect(errorLines(outcome)).toEqual([
+      expect.stringMatching(
+        /^error: cannot write \S+dhcpd-config\.service: a file of this name is there that was not generated; move it away/,
+      ),
+    ]);
+    expect(readFileSync(path, 'utf8')).toBe('[Service]\nExecStart=/bin/mine\n');
+    expect(existsSync(place.path('quadlet/containers'))).toBe(false);
+  });
+
+  it('takes the options of a host', async () => {
+    await place.ok([
+      ...['quadlet', 'dnsmasq', '--distro', 'debian', '--interface', 'br-lan', '--name', 'lan-dhcp'],
+      ...['--image', 'quay.io/dhcp/dnsmasq', '--config', '/srv/dhcp/', '--leases', '/srv/100%/$x'],
+      ...['--macvlan', 'eth0', '--shim-address', '192.0.2.3/24', '--output', 'etc'],
+    ]);
+    const text = read('etc/containers/systemd/lan-dhcp.container');
+    expect(text).toContain('\nVolume=/srv/dhcp:/etc/dnsmasq.d:ro,z\n');
+    expect(text).toContain('\nVolume=/srv/100%%/$$x:/var/lib/misc:Z\n');
+    expect(text).toContain('\nExec=--interface=br-lan --interface=eth0 --interface=shim-eth0 --port=0\n');
+    expect(text).toContain('\nAutoUpdate=registry\n');
+    expect(text).toContain('sys-subsystem-net-devices-br\\x2dlan.device');
+    expect(read('etc/containers/systemd/lan-dhcp.image')).toContain('\nPolicy=missing\n');
+    expect(read('etc/containers/systemd/lan-dhcp-lan.network')).toContain('\nOptions=parent=eth0\n');
+    expect(read('etc/systemd/system/lan-dhcp-shim.service')).toContain(
+      '\nExecStart=/usr/sbin/ip address add 192.0.2.3/24 dev shim-eth0\n',
+    );
+    expect(place.list('etc').filter((path) => path.endsWith('.volume'))).toEqual([]);
+  });
+
+  it('makes a machine', async () => {
+    mkdirSync(place.path('mine'));
+    place.write('mine/dhcpd.conf', 'subnet 192.0.2.0 netmask 255.255.255.0 { }\n');
+    const args = [...chosen, '--image', 'quay.io/dhcp/server', '--butane'];
+    expect(await place.ok([...args, '--config-from', 'mine'])).toBe(
+      'written    quadlet/dhcpd.bu\nwritten    quadlet/dhcpd.ign\n',
+    );
+    expect(read('quadlet/dhcpd.bu')).toContain('path: /etc/dhcp/dhcpd.conf\n');
+    expect(read('quadlet/dhcpd.bu')).toContain('subnet 192.0.2.0');
+    expect(await place.ok(args)).toContain('written    quadlet/dhcpd.ign');
+    expect(read('quadlet/dhcpd.bu')).toContain('# Configuration of the ISC DHCP server (IPv4)');
+    expect(await place.ok([...args, '--check'])).toBe(
+      'unchanged  quadlet/dhcpd.bu\nunchanged  quadlet/dhcpd.ign\n',
+    );
+  });
+});
+
+describe('quadlet refuses', () => {
+  const digest = `sha256:${'a'.repeat(63)}`;
+  it.each([
+    [
+      ['quadlet'],
+      /^error: cannot write units of dhcpd: nothing says which interface it serves; give --interface/,
+    ],
+    [
+      [...chosen, '--rootless'],
+      /^error: cannot write units for a rootless Podman: only root may open port 67/,
+    ],
+    [[...chosen, '--name', '../x'], /^error: cannot use the name "\.\.\/x": /],
+    [[...chosen, '--name', 'a\nb'], /^error: cannot use the name "a\\nb": /],
+    [[...chosen, '--image', 'a b'], /^error: cannot use the reference "a b": /],
+    [[...chosen, '--image', 'x\nExecStart=/bin/sh'], /^error: cannot use the reference "x\\nExecStart/],
+    [[...chosen, '--image', `x@${digest}`], /^error: cannot use the reference "x@sha256/],
+    [
+      [...chosen, '--config', 'etc/dhcp'],
+      /^error: cannot use --config "etc\/dhcp": it is no absolute path; /,
+    ],
+    [
+      [...chosen, '--config', '/etc/my dhcp'],
+      /^error: cannot use --config .*: Quadlet takes no directory with spaces/,
+    ],
+    [[...chosen, '--config', '/a:b'], /^error: cannot use --config "\/a:b"/],
+    [[...chosen, '--leases', '/a"b'], /^error: cannot use --leases/],
+    [[...chosen, '--leases', '/..'], /^error: cannot use --leases .*: the root directory/],
+    [['quadlet', '--interface', 'a/b'], /^error: cannot serve the interface "a\/b": /],
+    [['quadlet', '--interface', 'sixteen-letters-'], /^error: cannot serve the interface/],
+    [['quadlet', '--interface', 'eth0,'], /^error: cannot serve the interface ""/],
+    [['quadlet', '--interface', 'eth0:1'], /^error: cannot serve the interface "eth0:1"/],
+    [['quadlet', '--interface=-t'], /^error: cannot serve the interface "-t"/],
+    [
+      [...chosen, '--podman-version', '4.3'],
+      /^error: cannot write units for Podman "4\.3": Quadlet came with Podman 4\.4/,
+    ],
+    [[...chosen, '--podman-version', 'new'], /^error: cannot write units for Podman "new": it is no version/],
+    [[...chosen, '--macvlan', 'eth0'], /^error: cannot make a network for containers: .* belong together/],
+    [
+      [...chosen, '--macvlan', 'eth0', '--shim-address', '192.0.2.256/24'],
+      /^error: cannot use --shim-address/,
+    ],
+    [
+      [...chosen, '--podman-version', '4.4', '--macvlan', 'eth0', '--shim-address', '192.0.2.3/24'],
+      /came with Podman 4\.5/,
+    ],
+    [[...chosen, '--config-from', 'x'], /^error: cannot use --config-from: only --butane takes/],
+    [[...chosen, '--butane', '--config-from', 'x'], /^error: cannot read \S+\/x: no such file or directory/],
+  ] as const)('%j', async (args, message) => {
+    const outcome = await place.run([...args]);
+    expect(outcome.code, outcome.stderr).toBe(2);
+    const [line, ...more] = errorLines(outcome).filter((text) => !text.startsWith('note: '));
+    expect(line).toMatch(message);
+    expect(more).toEqual([]);
+    expect(existsSync(place.path('quadlet'))).toBe(false);
+  });
+});
