@@ -7,6 +7,7 @@ import { heldLeases, type HeldLease } from '../../build/smoke/held-leases.js';
 import { run } from '../../build/support/exec.js';
 import { checkout } from '../support/lab-image.js';
 import { labEnvironment, type Lab } from '../support/lab.js';
+import { addressClients } from './network.js';
 
 /** Many clients that lease and renew until they are told to stop. */
 export interface Load {
@@ -15,6 +16,8 @@ export interface Load {
   stop(): Promise<void>;
 }
 
+/** Clients that ask at the same time: an emulated server has a queue of about as many packets. */
+const atOnce = 100;
 const program = join(checkout, 'dist/smoke/clients.js');
 
 /** All the clients of one network, and what they hold: every ACK of theirs is on record here before they use it. */
@@ -29,7 +32,8 @@ export class Clients {
   }
 
   /** @param first number of the first client: other numbers are other clients */
-  load(first: number, clients: number, rate: number): Load {
+  async load(first: number, clients: number, rate: number): Promise<Load> {
+    await addressClients(this.#lab);
     const child = spawn(
       'ip',
       [
@@ -64,23 +68,32 @@ export class Clients {
 
   /**
    * Every client asks for its lease as after its own restart (INIT-REBOOT, RFC 2131).
+   * @param milliseconds that each may wait for its answer
    * @returns what the program says of those that were not answered with an ACK
    */
   async lost(milliseconds: number): Promise<readonly string[]> {
-    const argv: [string, ...string[]] = [
-      'ip',
-      ...this.#inClient('verify'),
-      ...['--by', 'reboot', '--lines', this.#lines, '--timeout', String(milliseconds)],
-    ];
+    await addressClients(this.#lab);
+    const held = await this.held();
+    const lost: string[] = [];
+    for (let at = 0; at < held.length; at += atOnce)
+      lost.push(...(await this.#refused(held.slice(at, at + atOnce), milliseconds)));
+    return lost;
+  }
+
+  async #refused(leases: readonly HeldLease[], milliseconds: number): Promise<readonly string[]> {
     const { stdout } = await run({
       // Its exit code only repeats its lines.
-      argv: ['sh', '-c', '"$@" || [ $? = 1 ]', 'sh', ...argv],
+      argv: [
+        ...(['sh', '-c', '"$@" || [ $? = 1 ]', 'sh', 'ip', ...this.#inClient('verify')] as const),
+        ...['--by', 'reboot', '--timeout', String(milliseconds)],
+      ],
+      input: leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''),
       environment: labEnvironment,
       timeout: milliseconds + 30_000,
     });
-    const held = (await this.held()).length;
     const verdicts = stdout.split('\n').filter((line) => /"event":"(held|lost)"/.test(line));
-    if (verdicts.length !== held) throw new Error(`${verdicts.length} verdicts on ${held} leases`);
+    if (verdicts.length !== leases.length)
+      throw new Error(`${verdicts.length} verdicts on ${leases.length} leases`);
     return verdicts.filter((line) => line.includes('"event":"lost"'));
   }
 

@@ -16,8 +16,6 @@ const clientAddress = '198.18.0.2';
 /** Puts a bridge between the wire of a lab and a TAP interface. It all goes away with the lab. */
 export async function openVmNetwork(): Promise<VmNetwork> {
   const lab = await openLab(run);
-  const ip = (...args: readonly string[]): Promise<unknown> =>
-    run({ argv: ['ip', ...args], environment: labEnvironment, timeout: 10_000 });
   const { namespace, interface: wire } = lab.server;
   const inside = ['-n', namespace];
   try {
@@ -26,14 +24,24 @@ export async function openVmNetwork(): Promise<VmNetwork> {
     await ip(...inside, 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap');
     for (const port of [wire, 'tap0']) await ip(...inside, 'link', 'set', port, 'master', 'bridge0', 'up');
     await ip(...inside, 'link', 'set', 'bridge0', 'up');
-    const own = ['-n', lab.client.namespace];
-    const dev = ['dev', lab.client.interface];
-    await ip(...own, 'address', 'add', `${clientAddress}/${prefixLength}`, ...dev);
-    await ip(...own, 'route', 'add', '255.255.255.255/32', ...dev);
     await lab.completeChecksums();
   } catch (error) {
     await lab.close();
     throw error;
   }
   return { lab, tap: { name: 'tap0', namespace } };
+}
+
+/** Gives the clients' interface an address of its own and a way to everybody; a client that leases one takes it off. */
+export async function addressClients({ client }: Lab): Promise<void> {
+  const [own, dev] = [
+    ['-n', client.namespace],
+    ['dev', client.interface],
+  ];
+  await ip(...own, 'address', 'replace', `${clientAddress}/${prefixLength}`, ...dev);
+  await ip(...own, 'route', 'replace', '255.255.255.255/32', ...dev);
+}
+
+function ip(...args: readonly string[]): Promise<unknown> {
+  return run({ argv: ['ip', ...args], environment: labEnvironment, timeout: 10_000 });
 }

@@ -22,11 +22,11 @@ export interface PowerTotals {
 }
 
 /** New clients before every cut, beside those that hold a lease already. */
-const clientsPerCut = 60;
+const clientsPerCut = 150;
 /** Exchanges begun in a second: more than a server in an emulated machine answers. */
-const rate = 60;
+const rate = 100;
 /** The cut comes so many milliseconds after the first ACK, or after the machine was switched on. */
-const underLoad = [200, 5000] as const;
+const underLoad = [500, 8000] as const;
 const whileStarting = [3000, 40_000] as const;
 
 /**
@@ -49,7 +49,7 @@ export async function cutPowers(
   let [cuts, cutsWhileStarting, acks, dropped] = [0, 0, 0, 0];
   const lost: string[] = [];
   while (cuts < wanted) {
-    const load = clients.load(cuts * clientsPerCut, clientsPerCut, rate);
+    const load = await clients.load(cuts * clientsPerCut, clientsPerCut, rate);
     try {
       await firstAck(load.acks);
       await sleep(between(underLoad));

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,6 +18,7 @@ import { cutPowers, report } from './power.js';
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces and a machine') &&
+  requireThat(existsSync('/dev/net/tun'), '/dev/net/tun, for the network of a machine') &&
   requireTools('ethtool', 'udhcpc', ...vmTools);
 
 const dice = takeDice();

@@ -32,7 +32,9 @@ export async function chooseAccelerator(image: VmImage): Promise<Accelerator> {
 /** The emulator and its arguments for processor, memory and board. */
 export function processorOf(image: VmImage, accelerator: Accelerator): readonly [string, ...string[]] {
   const board =
-    image.architecture === 'aarch64' ? ['-machine', 'virt'] : ['-machine', 'q35,sata=off,smbus=off'];
+    image.architecture === 'aarch64'
+      ? ['-machine', accelerator === 'kvm' ? 'virt,gic-version=host' : 'virt']
+      : ['-machine', 'q35,sata=off,smbus=off'];
   // With two processors in software the guest's kernel crashes (QEMU 7.2); signed pointers are slow in software.
   const processor =
     accelerator === 'kvm'
