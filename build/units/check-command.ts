@@ -1,7 +1,7 @@
 import type { Service } from './service.js';
 
 /** Where the script is on the host. */
-export const checkScript = '/etc/dhcpd-scratch/check';
+const checkScript = '/etc/dhcpd-scratch/check';
 
 /** Command line of the script (quadlet/dhcpd-scratch/check) for one service. */
 export function checkCommand(

@@ -42,10 +42,9 @@ export function commandLine(words: readonly string[]): string {
 /** Name of the unit that stands for a network interface: unit_name_from_path of systemd-escape(1). */
 export function deviceUnit(networkInterface: string): string {
   const escaped = [...Buffer.from(networkInterface)]
-    .map((byte, index) => {
+    .map((byte) => {
       const character = String.fromCharCode(byte);
-      const isPlain = /[A-Za-z0-9:_]/.test(character) || (character === '.' && index > 0);
-      return isPlain ? character : `\\x${byte.toString(16).padStart(2, '0')}`;
+      return /[A-Za-z0-9:_.]/.test(character) ? character : `\\x${byte.toString(16).padStart(2, '0')}`;
     })
     .join('');
   return `sys-subsystem-net-devices-${escaped}.device`;
