@@ -65,6 +65,7 @@ export const runs: ReadonlyMap<string, Run> = new Map<string, Run>([
 /** Documents whose commands are all run, in their order, by a test of their own. */
 export const runWhole: ReadonlyMap<string, string> = new Map([
   ['docs/coreos.md', 'test/docs/coreos.test.ts'],
+  ['docs/operations.md', 'test/vm/documents.test.ts'],
 ]);
 
 /** The commands of the README about Fedora, in their order, which test/docs/fedora.test.ts runs. */
@@ -72,6 +73,14 @@ export const runOnFedora: readonly string[] = [
   'npm run build:scratch -- --distro fedora',
   'npm run build:fedora',
   'npm run compare',
+];
+
+/** The commands of the README that need systemd, in their order, which test/vm/documents.test.ts runs. */
+export const runInMachine: readonly string[] = [
+  'sudo podman load -i out/dhcpd.oci.tar',
+  'sudo install -D -m 0644 config/dhcpd.conf.example /etc/dhcp/dhcpd.conf',
+  'sudo npm run quadlet -- --interface eth0 --output /etc',
+  'sudo systemctl daemon-reload && sudo systemctl start dhcpd',
 ];
 
 /** Documented commands that are part of the checks themselves, and the file that runs them. */

@@ -1,7 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { guestAddress, guestInterface, prefixLength } from '../../build/host/test-vm/description.js';
 import type { Guest, Machine } from '../../build/host/test-vm/machine.js';
 import { writePayload } from '../../build/host/test-vm/payload.js';
 import { run } from '../../build/support/exec.js';
@@ -70,11 +69,9 @@ describe.skipIf(!ready)('a reader of "Run it as a service" and of docs/operation
     await writePayload(payload, files);
     machine = await plugIn(image, network, payload, Math.random);
     guest = await machine.start();
-    // networkd would give the interface its other address back.
     await guest.run(
-      `systemctl stop systemd-networkd.socket systemd-networkd.service
-       ip address delete ${guestAddress}/${prefixLength} dev ${guestInterface}
-       ip address add 192.0.2.1/24 dev ${guestInterface}
+      `sed -i 's|^Address=.*|Address=192.0.2.1/24|' /etc/systemd/network/lan.network
+       networkctl reload && networkctl reconfigure eth0
        cp -r /payload /root/dhcpd-scratch
        systemctl --quiet unmask podman-auto-update.timer`,
     );
