@@ -13,14 +13,13 @@ const magicCookie = 0x63825363;
 const leastBytes = 300;
 
 /** Option codes of RFC 2132. */
-export const option = {
+const option = {
   ...{ pad: 0, mask: 1, router: 3, dns: 6, domain: 15, requestedAddress: 50, leaseTime: 51 },
   ...{ messageType: 53, serverId: 54, parameters: 55, clientId: 61, end: 255 },
 } as const;
 
 /** Values of option 53. */
 const messageTypes = { discover: 1, offer: 2, request: 3, decline: 4, ack: 5, nak: 6, release: 7 } as const;
-export type MessageType = keyof typeof messageTypes;
 
 /** What a client on Ethernet says to a server. */
 export interface ClientMessage {

@@ -1,9 +1,9 @@
 import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { baseEnvironment, type Exec } from '../support/exec.js';
-import { rootlessEnvironment } from './user-namespace.js';
+import { isInUserNamespace, rootlessEnvironment } from './user-namespace.js';
 
 /**
  * A network of two hosts on one wire: two network namespaces joined by a veth pair (ip-netns(8), veth(4)).
@@ -255,8 +255,10 @@ async function namesIn(directory: string): Promise<readonly string[]> {
 
 /** Arguments that give Podman its own storage below the lab's directory: the user's images and containers are not seen. */
 export function privateStorage(directory: string): readonly string[] {
+  // Podman takes no more than 50 characters for this one from users; in their namespace /run is their own.
+  const running = isInUserNamespace() ? join('/run', basename(directory)) : join(directory, 'run');
   return [
-    ...['--root', join(directory, 'storage'), '--runroot', join(directory, 'run')],
+    ...['--root', join(directory, 'storage'), '--runroot', running],
     ...['--tmpdir', join(directory, 'tmp'), '--events-backend', 'none'],
   ];
 }

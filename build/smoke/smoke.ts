@@ -66,10 +66,11 @@ export async function runSmoke(
   request: SmokeRequest,
   machine: SmokeMachine,
 ): Promise<readonly SmokeReport[]> {
-  for (const program of ['ip', 'podman', 'setpriv']) {
+  const emulates = request.architectures.some((one) => one !== machine.architecture);
+  for (const program of ['ip', 'podman', 'setpriv', 'nsenter', ...(emulates ? ['ethtool'] : [])]) {
     if ((await findProgram(program, machine.environment['PATH'])) === undefined) {
       throw cannot('run', program, 'it is not installed', {
-        hint: 'install iproute2, podman, runc or crun, catatonit and util-linux',
+        hint: 'install podman, catatonit, iproute2, ethtool and util-linux',
       });
     }
   }
