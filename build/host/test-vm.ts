@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -24,6 +25,10 @@ const usage = `npm run host:vm -- [--arch x86_64|aarch64] [--payload DIR] [--she
 
 $.verbose = false;
 process.env['SHLVL'] = '1'; // see fedora-stand-in.ts
+
+// What is to be undone is undone when the process exits.
+const interrupt = (): never => process.exit(130);
+process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
 
 try {
   await main();
@@ -59,11 +64,10 @@ async function main(): Promise<void> {
   const accelerator = await chooseAccelerator(image);
   say(`disk ready after ${seconds()}; ${accelerator}`);
   const directory = await mkdtemp(join(tmpdir(), 'test-vm-'));
-  try {
-    await bootOnce({ image, accelerator, directory, payload: values.payload, shell: values.shell, say });
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  process.once('exit', () => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  await bootOnce({ image, accelerator, directory, payload: values.payload, shell: values.shell, say });
   say(`done after ${seconds()}`);
 }
 

@@ -148,23 +148,26 @@ describe.skipIf(!ready)('a host that runs the service for years', () => {
     // Somebody outside is served beside them.
     await expectSameLease();
 
+    const acks = (mac: string): Promise<number> => countMessages(guest, 'DHCPACK', mac);
+    const before = new Map<string, number>();
+    for (const { mac } of containers) before.set(mac, await acks(mac));
     for (const { name, mac } of containers) {
-      const before = await countMessages(guest, 'DHCPACK', mac);
+      await waitUntil(`${name} renews`, 90, async () => (await acks(mac)) > (before.get(mac) ?? 0));
+      expect((await leaseFile(guest)).get(addressOf(name))).toMatchObject({ state: 'active', mac });
+    }
+    // Netavark 1.17 gives the lease back with a RELEASE. The one of Debian 13 only renews it no more.
+    await guest.run('systemctl stop one.service two.service', 90);
+    for (const { name } of containers) {
       await waitUntil(
-        `${name} renews`,
-        90,
-        async () => (await countMessages(guest, 'DHCPACK', mac)) > before,
-      );
-      await guest.run(`systemctl stop ${name}.service`, 60);
-      await waitUntil(
-        `${name} gives back`,
-        30,
-        async () => (await countMessages(guest, 'DHCPRELEASE', mac)) > 0,
+        `the address of ${name} is free again`,
+        150,
+        async () => (await leaseFile(guest)).get(addressOf(name))?.state === 'free',
       );
     }
-    process.stderr.write(
-      await guest.run('journalctl --quiet --boot --output cat CONTAINER_NAME=dhcpd | grep -e RELEASE'),
-    );
+
+    function addressOf(name: string): string {
+      return containers.find((container) => container.name === name)?.address ?? '';
+    }
   }, 900_000);
 });
 
