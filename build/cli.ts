@@ -184,7 +184,10 @@ function quadletCommand(program: Command): void {
     .option('--config <dir>', 'directory of the configuration on the host (default: as in the image)')
     .option('--leases <dir>', 'directory of the host for the leases, in place of a volume')
     .option('--name <name>', 'of the service and its container (default: the definition’s)')
-    .option('--podman-version <version>', 'of the host, 4.4 or later (default: the newest known)')
+    .option(
+      '--podman-version <version>',
+      'of the host, 4.4 or later (default: as it is here, else the newest known)',
+    )
     .option('--macvlan <parent>', 'make a network for containers on this interface too, and serve it')
     .option('--shim-address <address>', 'of the host in that network, with its prefix: 192.0.2.3/24')
     .option('--butane', 'write a machine of Fedora CoreOS: NAME.bu for Butane, NAME.ign for Ignition')

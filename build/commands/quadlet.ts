@@ -3,15 +3,23 @@ import { isAbsolute, join, normalize, resolve } from 'node:path';
 import type { Context } from './context.js';
 import { readConfigFiles, readText } from './config-files.js';
 import { definitionFile } from './request.js';
-import { writeGenerated, type GeneratedState } from './write-generated.js';
+import { findLeft, writeGenerated, type GeneratedState } from './write-generated.js';
 import { loadDefinition } from '../definition/load.js';
 import { chooseFamily, type FamilyChoice } from '../family.js';
 import { imageReference } from '../image/reference.js';
-import { cannot } from '../support/errors.js';
+import { cannot, reasonOf } from '../support/errors.js';
+import { baseEnvironment, run } from '../support/exec.js';
 import { coreosFiles, type ConfigFile } from '../units/butane.js';
-import { generateUnits } from '../units/generate.js';
+import { generateUnits, otherPaths } from '../units/generate.js';
 import { shimName } from '../units/macvlan.js';
-import { firstWith, has, newestPodman, parsePodmanVersion } from '../units/podman-version.js';
+import {
+  firstWith,
+  has,
+  newestPodman,
+  parsePodmanVersion,
+  versionText,
+  type PodmanVersion,
+} from '../units/podman-version.js';
 import { serviceOf, type Service } from '../units/service.js';
 import type { Macvlan, UnitOptions } from '../units/unit-options.js';
 
@@ -54,15 +62,14 @@ export async function quadlet(definition: string, options: QuadletOptions, conte
     });
   }
   const macvlan = macvlanOf(options);
-  const podman =
-    options.podmanVersion === undefined ? newestPodman : parsePodmanVersion(options.podmanVersion);
+  const { service, volume } = await chosenService(definition, options, macvlan, context);
+  const podman = await podmanOf(options, context);
   if (macvlan !== undefined && !has(podman, 'dhcpNetworks')) {
     throw cannot('make', 'a network for containers', `it came with Podman ${firstWith('dhcpNetworks')}`, {
       hint: 'leave --macvlan out',
       exitCode: 2,
     });
   }
-  const service = await chosenService(definition, options, macvlan, context);
   const unitOptions: UnitOptions = {
     podman,
     macvlan,
@@ -76,13 +83,41 @@ export async function quadlet(definition: string, options: QuadletOptions, conte
   const notes = [...new Set([...units, ...files].flatMap((file) => file.notes))];
   for (const note of notes) context.log.info(`note: ${note}`);
   const output = resolve(context.cwd, options.output);
-  const states = await writeGenerated(output, files, options.check === true);
+  const others = options.butane === true ? [] : otherPaths(service.name, volume, units);
+  const states = [
+    ...(await writeGenerated(output, files, options.check === true)),
+    ...(await findLeft(output, others)),
+  ];
+  for (const { path } of states.filter(({ state }) => state === 'left')) {
+    context.log.warn(`${join(options.output, path)} is of an earlier run with other options: remove it`);
+  }
   context.print(
     options.json === true
       ? `${JSON.stringify({ output: options.output, files: states, notes }, undefined, 2)}\n`
       : states.map(({ path, state }) => `${state.padEnd(9)}  ${join(options.output, path)}\n`).join(''),
   );
   if (options.check === true) expectSame(states, options);
+}
+
+/** The version that is named, or that of this host when it has Quadlet, or the newest that is known. */
+async function podmanOf({ podmanVersion }: QuadletOptions, context: Context): Promise<PodmanVersion> {
+  if (podmanVersion !== undefined) return parsePodmanVersion(podmanVersion);
+  try {
+    const { stdout } = await run({
+      argv: ['podman', '--version'],
+      environment: baseEnvironment(context.environment),
+      signal: context.signal,
+      timeout: 10_000,
+    });
+    const own = parsePodmanVersion(stdout.trim().replace(/^podman version /, ''));
+    context.log.info(`for Podman ${versionText(own)}, as it is on this host`);
+    return own;
+  } catch (error) {
+    context.signal.throwIfAborted();
+    context.log.info(`for Podman ${versionText(newestPodman)}; --podman-version names another one`);
+    context.log.debug(reasonOf(error));
+    return newestPodman;
+  }
 }
 
 /** What a new machine serves from: the user's own files, or for dhcpd the example. */
@@ -103,7 +138,7 @@ async function chosenService(
   options: QuadletOptions,
   macvlan: Macvlan | undefined,
   context: Context,
-): Promise<Service> {
+): Promise<{ readonly service: Service; readonly volume: string | undefined }> {
   const loaded = await loadDefinition(definitionFile(definition, context));
   const { family } = await chooseFamily(options.distro, loaded);
   const name = options.name === undefined ? loaded.name : nameOf(options.name);
@@ -116,7 +151,7 @@ async function chosenService(
       exitCode: 2,
     });
   }
-  return serviceOf(loaded, {
+  const service = serviceOf(loaded, {
     name,
     image: imageOf(options.image ?? loaded.name),
     interfaces: [first, ...rest],
@@ -124,6 +159,8 @@ async function chosenService(
     config: options.config === undefined ? undefined : directoryOf('--config', options.config),
     state: options.leases === undefined ? undefined : directoryOf('--leases', options.leases),
   });
+  const volume = loaded.state === undefined ? undefined : `${name}-${loaded.state.volume}`;
+  return { service, volume };
 }
 
 function expectSame(states: readonly GeneratedState[], options: QuadletOptions): void {

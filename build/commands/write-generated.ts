@@ -7,8 +7,8 @@ import { marker, type UnitFile } from '../units/unit-text.js';
 
 export interface GeneratedState {
   readonly path: string;
-  /** With `check`, `missing` and `other` say what is there. */
-  readonly state: 'written' | 'unchanged' | 'missing' | 'other';
+  /** With `check`, `missing` and `other` say what is there. `left`: an earlier run has written it, this one would not. */
+  readonly state: 'written' | 'unchanged' | 'missing' | 'other' | 'left';
 }
 
 /**
@@ -58,6 +58,17 @@ export async function writeGenerated(
 /** In an Ignition config the marker may be a part of a URL. */
 function isGenerated(text: string | undefined): boolean {
   return text === undefined || text.includes(marker) || text.includes(encodeURIComponent(marker));
+}
+
+/** Those of the paths that an earlier run has written. They stay: what runs from them may be wanted still. */
+export async function findLeft(
+  directory: string,
+  paths: readonly string[],
+): Promise<readonly GeneratedState[]> {
+  const texts = await Promise.all(paths.map((path) => readIfThere(join(directory, path))));
+  return paths
+    .filter((_, index) => texts[index]?.includes(marker) === true)
+    .map((path) => ({ path, state: 'left' }));
 }
 
 async function makeDirectory(path: string): Promise<void> {

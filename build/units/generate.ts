@@ -22,6 +22,27 @@ export function generateUnits(service: Service, options: UnitOptions): readonly 
   ];
 }
 
+/**
+ * Files that other options would have given: left by an earlier run, they would still count.
+ *
+ * @param volume name of the volume of the leases, if there could be one
+ */
+export function otherPaths(
+  name: string,
+  volume: string | undefined,
+  files: readonly UnitFile[],
+): readonly string[] {
+  const possible = [
+    `containers/systemd/${name}.image`,
+    ...(volume === undefined ? [] : [`containers/systemd/${volume}.volume`]),
+    `containers/systemd/${name}-lan.network`,
+    ...['shim.service', 'room.timer', 'room.service', 'config.path', 'config.service'].map(
+      (ending) => `systemd/system/${name}-${ending}`,
+    ),
+  ];
+  return possible.filter((path) => !files.some((file) => file.path === path));
+}
+
 function imageUnit(service: Service, { podman }: UnitOptions): readonly UnitFile[] {
   if (!has(podman, 'Policy')) return [];
   const policy = isLocal(service) ? 'never' : 'missing';

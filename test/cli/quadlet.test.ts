@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -15,7 +15,8 @@ const all = [
   'systemd/system/dhcpd-config.service',
   'dhcpd-scratch/check',
 ];
-const chosen = ['quadlet', '--distro', 'fedora', '--interface', 'eth0'];
+const newest = ['--podman-version', '6.0'];
+const chosen = ['quadlet', '--distro', 'fedora', '--interface', 'eth0', ...newest];
 
 let place: Place;
 beforeEach(() => {
@@ -95,11 +96,40 @@ describe('quadlet', () => {
     expect(existsSync(place.path('quadlet/containers'))).toBe(false);
   });
 
+  it.each([
+    ['podman version 5.4.2', '5.4', false],
+    ['podman version 5.8.6-dev', '6.0', true],
+    ['podman version 5.8.6', '5.8', true],
+    ['podman version 4.3.1', '6.0', true],
+    ['', '6.0', true],
+  ])('takes the host as it is: %j', async (says, version, hasImage) => {
+    mkdirSync(place.path('bin'));
+    chmodSync(place.write('bin/podman', `#!/bin/sh\necho '${says}'\n`), 0o755);
+    const outcome = await place.run(['quadlet', '--distro', 'fedora', '--interface', 'eth0'], {
+      environment: { PATH: `${place.path('bin')}:/usr/bin:/bin` },
+    });
+    expect(outcome.code).toBe(0);
+    expect(outcome.stderr).toContain(`for Podman ${version}`);
+    expect(existsSync(place.path('quadlet/containers/systemd/dhcpd.image'))).toBe(hasImage);
+  });
+
+  it('says what is left of other options', async () => {
+    await place.ok(chosen);
+    const args = [...chosen, '--leases', '/srv/leases', '--podman-version', '5.4'];
+    const outcome = await place.run(args);
+    expect(outcome.code).toBe(0);
+    expect(outcome.stdout).toMatch(/^left {7}quadlet\/containers\/systemd\/dhcpd-leases\.volume$/m);
+    expect(outcome.stderr).toMatch(/dhcpd\.image is of an earlier run with other options: remove it$/m);
+    const checked = await place.run([...args, '--check']);
+    expect(checked.code).toBe(1);
+    expect(checked.stderr).toContain('quadlet/containers/systemd/dhcpd.image, quadlet/');
+  });
+
   it('takes the options of a host', async () => {
     await place.ok([
       ...['quadlet', 'dnsmasq', '--distro', 'debian', '--interface', 'br-lan', '--name', 'lan-dhcp'],
       ...['--image', 'quay.io/dhcp/dnsmasq', '--config', '/srv/dhcp/', '--leases', '/srv/100%/$x'],
-      ...['--macvlan', 'eth0', '--shim-address', '192.0.2.3/24', '--output', 'etc'],
+      ...['--macvlan', 'eth0', '--shim-address', '192.0.2.3/24', '--output', 'etc', ...newest],
     ]);
     const text = read('etc/containers/systemd/lan-dhcp.container');
     expect(text).toContain('\nVolume=/srv/dhcp:/etc/dnsmasq.d:ro,z\n');
