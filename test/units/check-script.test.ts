@@ -270,6 +270,17 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
       new RegExp(`^(restart ${service.name}\\.service\n)+$`),
     );
 
+    // A start is under way, and takes the new file by itself.
+    await writeFile(check.unitState, 'activating\n');
+    await writeFile(file, subnet);
+    const orderedBefore = await orders();
+    const waiting = reload();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await start(service);
+    await writeFile(check.unitState, 'active\n');
+    expect(await waiting).toMatchObject({ code: 0, stderr: '' });
+    expect(await orders()).toBe(orderedBefore);
+
     await writeFile(check.unitState, 'inactive\n');
     await writeFile(file, '}\n');
     expect(await reload()).toMatchObject({ code: 0 });
