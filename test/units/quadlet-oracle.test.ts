@@ -10,7 +10,7 @@ import { generateUnits } from '../../build/units/generate.js';
 import { parsePodmanVersion, versionText } from '../../build/units/podman-version.js';
 import { runArguments } from '../../build/units/run-arguments.js';
 import { serviceOf, type Service } from '../../build/units/service.js';
-import { deviceUnit } from '../../build/units/unit-text.js';
+import { deviceUnit, type UnitFile } from '../../build/units/unit-text.js';
 import type { UnitOptions } from '../../build/units/unit-options.js';
 import { checkout } from '../support/lab-image.js';
 import { debianSuite, type DebianSuite } from '../support/debian-suite.js';
@@ -99,7 +99,17 @@ describe.each(suites)('Quadlet of $name', ({ name, found }) => {
   it('takes what is written for every older version', async () => {
     const older = versions.filter((version) => !isNewer(version, own));
     for (const version of older) {
-      for (const choice of choices) await convert(suite, choice, version);
+      // All at once, each under a name of its own.
+      const directory = await mkdtemp(join(work, 'older-'));
+      let count = 0;
+      for (const [index, choice] of choices.entries()) {
+        const { files } = generate({ ...choice, name: `c${index}` }, version);
+        await writeUnits(directory, files);
+        count += files.filter(({ path }) => path.startsWith('containers/')).length;
+      }
+      const { stdout, stderr } = await dryRun(suite, join(directory, 'containers/systemd'));
+      expect(complaintsOf(stderr), version).toEqual([]);
+      expect(stdout.match(/^---.*\.service---$/gm), version).toHaveLength(count);
     }
     expect(older.length).toBeGreaterThan(5);
   }, 300_000);
@@ -137,8 +147,10 @@ interface Converted {
   readonly directory: string;
 }
 
-/** Writes the units, has Quadlet make services of them, and expects that it has nothing to say. */
-async function convert(suite: DebianSuite, choice: Choice, version: string): Promise<Converted> {
+function generate(
+  choice: Choice,
+  version: string,
+): { readonly service: Service; readonly files: readonly UnitFile[] } {
   const definition = definitions.get(choice.definition);
   if (definition === undefined) throw new Error('no definition');
   const [first, ...rest] = choice.interfaces;
@@ -152,16 +164,28 @@ async function convert(suite: DebianSuite, choice: Choice, version: string): Pro
     macvlan: choice.macvlan,
     script: '#!/bin/sh\n',
   });
-  const directory = await mkdtemp(join(work, 'units-'));
+  return { service, files };
+}
+
+async function writeUnits(directory: string, files: readonly UnitFile[]): Promise<void> {
   for (const { path, text } of files) {
     await mkdir(dirname(join(directory, path)), { recursive: true });
     await writeFile(join(directory, path), text);
   }
+}
+
+/** What Quadlet says beside the names of the files that it reads. */
+function complaintsOf(stderr: string): readonly string[] {
+  return stderr.split('\n').filter((line) => line !== '' && !line.includes('Loading source unit file'));
+}
+
+/** Writes the units, has Quadlet make services of them, and expects that it has nothing to say. */
+async function convert(suite: DebianSuite, choice: Choice, version: string): Promise<Converted> {
+  const { service, files } = generate(choice, version);
+  const directory = await mkdtemp(join(work, 'units-'));
+  await writeUnits(directory, files);
   const { stdout, stderr } = await dryRun(suite, join(directory, 'containers/systemd'));
-  const complaints = stderr
-    .split('\n')
-    .filter((line) => line !== '' && !line.includes('Loading source unit file'));
-  expect(complaints, JSON.stringify({ choice, version })).toEqual([]);
+  expect(complaintsOf(stderr), JSON.stringify({ choice, version })).toEqual([]);
   const made = new Map(
     stdout
       .split(/^---(.*)---$/m)
