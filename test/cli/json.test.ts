@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Place } from '../support/cli.js';
 import type { TestArchive } from '../support/debian-archive.js';
@@ -6,6 +6,11 @@ import { requireTools } from '../support/tools.js';
 import { definition, from, makeTinyArchive, release, tinyTools } from './tiny.js';
 
 const page = readFileSync(new URL('../../docs/json.md', import.meta.url), 'utf8');
+
+/** It has one of everything, a fault as well. */
+const configuration = `subnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.10 192.0.2.20; }
+host printer { hardware ethernet 02:00:00:00:00:10; fixed-address 192.0.2.15; }
+`;
 
 /** Reasons and notes that an image of the little archive has no cause for, and what only one upon a base has. */
 const elsewhere = /\.reason\.(by|field)$|\.dlopenNotes|\.(upon|basePackages|base)$/;
@@ -20,6 +25,16 @@ describe.skipIf(!requireTools(...tinyTools))('docs/json.md', () => {
   afterAll(async () => {
     place.remove();
     await archive.remove();
+  });
+
+  it.each([
+    ['quadlet', ['quadlet', '--interface', 'eth0', '--podman-version', '5.4', '--output', 'units']],
+    ['check', ['check', '--config', 'dhcp', '--interface', 'eth0=192.0.2.1/24']],
+  ])('says what %s prints', async (title, words) => {
+    mkdirSync(place.path('dhcp'), { recursive: true });
+    place.write('dhcp/dhcpd.conf', configuration);
+    const { stdout } = await place.run([...words, '--json']);
+    expect(keysOf(JSON.parse(stdout))).toEqual(documentedKeys(title));
   });
 
   it.each([
