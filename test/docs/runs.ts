@@ -17,6 +17,8 @@ export interface Run {
   readonly more?: string;
   /** Why it cannot run on the other architecture: it names what only this one has. In terms of `process.arch`. */
   readonly only?: 'x64';
+  /** Only root can, here; elsewhere a user with subordinate IDs. */
+  readonly root?: true;
 }
 
 const digest = /^digest +sha256:[0-9a-f]{64}$/m;
@@ -32,6 +34,8 @@ export const runs: ReadonlyMap<string, Run> = new Map<string, Run>([
       '--volume dhcpd-leases:/var/lib/dhcp --volume /etc/dhcp:/etc/dhcp:ro localhost/dhcpd eth0',
     { where: 'lab', says: /^[0-9a-f]{64}$/m },
   ],
+  ['npm run smoke', { where: 'project', root: true }],
+  ['npm run smoke -- --list', { where: 'project', says: /^cut-lease-file +\S/m }],
   ['npm run plan', { where: 'project', says: /^0?755 +0:0 +\d+ +\/usr\/sbin\/dhcpd +isc-dhcp-server/m }],
   ['npm run why /lib/x86_64-linux-gnu/libc.so.6', { where: 'project', only: 'x64' }],
   [
