@@ -6,7 +6,7 @@ import { run } from '../../build/support/exec.js';
 import { buildEnvironment, buildImage, checkout } from '../support/lab-image.js';
 
 /** Images under one name, as updates of each other. */
-export const images = {
+const images = {
   first: [],
   /** Its check passes and its server runs, but on another port: it never becomes ready. */
   deaf: ['-p', '6767'],
@@ -14,7 +14,7 @@ export const images = {
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 /** Second address of the machine, on the interface that lets it talk to its own macvlan containers. */
-export const shimAddress = '198.18.0.3';
+const shimAddress = '198.18.0.3';
 
 /**
  * Makes the disk that the machine mounts at /payload: `NAME.tar` of every image, `units` as an administrator generates
