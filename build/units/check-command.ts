@@ -1,4 +1,4 @@
-import type { Service } from './service.js';
+import { keepsRoom, type Service } from './service.js';
 
 /** Where the script is on the host. */
 const checkScript = '/etc/dhcpd-scratch/check';
@@ -12,7 +12,9 @@ export function checkCommand(
   const script = ['/bin/sh', checkScript, mode, '--name', service.name];
   const interfaces = service.interfaces.flatMap((name) => ['--interface', name]);
   if (mode === 'reserve') return [...script, ...state(service)];
-  if (mode === 'ready') return [...script, ...interfaces, ...sockets(service)];
+  if (mode === 'ready') {
+    return [...script, ...interfaces, ...sockets(service), ...(keepsRoom(service) ? state(service) : [])];
+  }
   return [
     ...[...script, '--image', service.image, '--account', String(service.account)],
     ...(options.pull ? ['--pull'] : []),

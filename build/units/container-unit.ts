@@ -1,9 +1,9 @@
 import { checkCommand } from './check-command.js';
-import { keepsRoom, roomTimer } from './lease-room.js';
+import { roomTimer } from './lease-room.js';
 import { shimName, shimUnit } from './macvlan.js';
 import { firstWith, has, versionText } from './podman-version.js';
 import { stateSource } from './run-arguments.js';
-import { isLocal, type Service } from './service.js';
+import { isLocal, keepsRoom, type Service } from './service.js';
 import type { UnitOptions } from './unit-options.js';
 import { commandLine, deviceUnit, literal, unitText, type Section, type UnitFile } from './unit-text.js';
 

@@ -1,10 +1,5 @@
-import type { Service } from './service.js';
+import { keepsRoom, type Service } from './service.js';
 import { commandLine, literal, unitText, type UnitFile } from './unit-text.js';
-
-/** Whether the service gives leases that it could not record, and so must always have room for them. */
-export function keepsRoom({ program, state }: Service): boolean {
-  return program === 'dhcpd' && state !== undefined;
-}
 
 export function roomTimer(name: string): string {
   return `${name}-room.timer`;

@@ -102,3 +102,8 @@ export function serviceOf(definition: ImageDefinition, choice: ServiceChoice): S
 export function isLocal({ image }: Service): boolean {
   return image.startsWith('localhost/');
 }
+
+/** Whether the service gives leases that it could not record, and so must always have room for them. */
+export function keepsRoom({ program, state }: Service): boolean {
+  return program === 'dhcpd' && state !== undefined;
+}

@@ -30,7 +30,7 @@ export interface Outcome {
 /** The script of the units in the network of a lab's server, with the lab's Podman. */
 export interface CheckLab {
   run(
-    mode: 'start' | 'ready' | 'reload' | 'config' | 'subnets',
+    mode: 'start' | 'ready' | 'reload' | 'reserve' | 'config' | 'subnets',
     service: Service,
     more?: readonly string[],
   ): Promise<Outcome>;
@@ -69,6 +69,8 @@ export async function openCheckLab(lab: Lab, podman: LabPodman, system: System):
     symlink(findTool(target) ?? target, join(bin, name));
   await link('awk', system.awk);
   await link('ip', 'ip');
+  // busybox has one that cannot keep the size.
+  await link('fallocate', 'fallocate');
   for (const tool of tools) await link(tool, system.tools === 'busybox' ? 'busybox' : tool);
   const notes = join(directory, 'run');
   const script = join(checkout, 'quadlet/dhcpd-scratch/check');

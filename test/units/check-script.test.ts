@@ -425,10 +425,51 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
     return { ...service, ...change };
   }
 
-  it('sees that the server serves', async () => {
+  it('sees that the server serves, and keeps room for its leases', async () => {
     const service = await serve(subnet);
+    const leases = join(await podman.volume(`${service.name}-leases`), 'dhcpd.leases');
+    const before = await stat(leases);
     expect(await check.run('ready', service)).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    const after = await stat(leases);
+    expect(after.size).toBe(before.size);
+    expect(after.blocks * 512 - after.size).toBeGreaterThan(1024 ** 2);
+    expect(before.blocks * 512 - before.size).toBeLessThan(1024 ** 2);
     await remove(service.name);
+  });
+
+  it('lets a server go on where the file system keeps no room, and stops it where there is none', async () => {
+    const place = (type: string): string => join(lab.directory, `${type}-${system.awk}`);
+    const [first, second] = [place('ramfs'), place('tmpfs')];
+    const service = await serve(subnet);
+    for (const [directory, mount] of [
+      [first, ['-t', 'ramfs', 'ramfs']],
+      [second, ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs']],
+    ] as const) {
+      await mkdir(directory);
+      await command('mount', ...mount, directory);
+      await writeFile(join(directory, 'dhcpd.leases'), '');
+    }
+    const on = (directory: string): Service => ({
+      ...service,
+      state: { from: { directory }, container: '/var/lib/dhcp', files: ['dhcpd.leases'] },
+    });
+    try {
+      const without = await check.run('reserve', on(first));
+      expect(without.code).toBe(0);
+      expect(without.stderr).toMatch(
+        /^no room is kept for \S+dhcpd\.leases: \S.*(?:unsupported|not supported)\n$/,
+      );
+      expect(await readFile(check.systemctlLog, 'utf8')).toBe('');
+
+      const full = await check.run('reserve', on(second));
+      expect(full.code).toBe(1);
+      expect(full.stderr).toMatch(/^cannot keep the leases of \S+: the disk of \S+ is full; /);
+      expect(await readFile(check.systemctlLog, 'utf8')).toBe(`restart ${service.name}.service\n`);
+      expect((await check.run('ready', on(second))).stderr).toMatch(/: the disk of \S+ is full; /);
+    } finally {
+      for (const directory of [first, second]) await command('umount', directory);
+      await remove(service.name);
+    }
   });
 
   it('says that it has ended', async () => {
