@@ -13,6 +13,8 @@ import { npmScripts } from './runs.js';
 
 const commands = documentedCommands().filter(({ file }) => file === 'docs/coreos.md');
 const isOfToolbox = (text: string): boolean => text.startsWith('toolbox ');
+/** The machine of test/vm runs these, with the units of the same program; this host has no systemd, and keeps its /etc. */
+const isOfSystemd = (text: string): boolean => /^sudo (?:systemctl|cp -r out\/units)\b/.test(text);
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces') &&
@@ -33,6 +35,8 @@ const says: readonly (readonly [RegExp, RegExp])[] = [
   [/ localhost\/dhcpd -t$/, /^Config file: \/etc\/dhcp\/dhcpd\.conf$/m],
   [serve, /^[0-9a-f]{64}$/m],
   [/^sudo podman start /, /^dhcpd$/m],
+  [/ --output out\/units /, /^written +out\/units\/containers\/systemd\/dhcpd\.container$/m],
+  [/ --output out\/machine$/, /^written +out\/machine\/dhcpd\.ign$/m],
 ];
 
 describe.skipIf(fedora === undefined)('a reader of docs/coreos.md', () => {
@@ -48,6 +52,10 @@ describe.skipIf(fedora === undefined)('a reader of docs/coreos.md', () => {
   for (const { file, line, text } of commands) {
     const command = inOneLine(text);
     if (isOfToolbox(command)) continue;
+    if (isOfSystemd(command)) {
+      it(`is a line of shell: ${command}`, () => host.shell(`sh -n -c '${command}'`));
+      continue;
+    }
     it(`${file}:${line}: ${command}`, async () => {
       // What a reboot leaves of the container.
       if (command.startsWith('sudo podman start ')) await host.shell('sudo podman stop dhcpd');

@@ -34,6 +34,11 @@ export const runs: ReadonlyMap<string, Run> = new Map<string, Run>([
       '--volume dhcpd-leases:/var/lib/dhcp --volume /etc/dhcp:/etc/dhcp:ro localhost/dhcpd eth0',
     { where: 'lab', says: /^[0-9a-f]{64}$/m },
   ],
+  [
+    'npm run quadlet -- --distro fedora --interface eth0 --podman-version 6.0',
+    { where: 'project', says: /^unchanged +quadlet\/containers\/systemd\/dhcpd\.container$/m },
+  ],
+  ['npm run quadlet -- --help', { where: 'project', says: /^ +--podman-version/m }],
   ['npm run smoke', { where: 'project', root: true }],
   ['npm run smoke -- --list', { where: 'project', says: /^cut-lease-file +\S/m }],
   ['npm run plan', { where: 'project', says: /^0?755 +0:0 +\d+ +\/usr\/sbin\/dhcpd +isc-dhcp-server/m }],
