@@ -87,7 +87,10 @@ export async function openCoreosHost(fedora: StandIn): Promise<CoreosHost> {
       [archive, server.url],
       // The Podman of this machine may be older than Quadlet; CoreOS's is not.
       [`"$(podman version --format '{{.Client.Version}}')"`, '5.6.0'],
-      ['--distro fedora', `--distro fedora --mirror ${mirror.url}/metalink --keyring ${inContainer.key}`],
+      [
+        'build:scratch -- --distro fedora',
+        `build:scratch -- --distro fedora --mirror ${mirror.url}/metalink --keyring ${inContainer.key}`,
+      ],
     ];
     // Each line has a process of its own: what a shell remembers is said to it again.
     const remembered: string[] = [];
