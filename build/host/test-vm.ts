@@ -18,7 +18,7 @@ const usage = `npm run host:vm -- [--arch x86_64|aarch64] [--payload DIR] [--she
 
 --arch     of the machine (default: this host's); another one is built and run by emulation
 --payload  directory that the machine finds at /payload
---shell    boot it with its console here (log in as root, no password; Ctrl-A X switches it off)
+--shell    boot it with a shell of root here (Ctrl-A X switches it off)
 --no-boot  only make it; its directory goes to standard output
            Without either the machine is booted, says what it is, and is shut down.
 `;

@@ -46,9 +46,13 @@ export function processorOf(image: VmImage, accelerator: Accelerator): readonly 
   ];
 }
 
+/** The guest's serial line. */
+export function consoleOf({ architecture }: VmImage): string {
+  return architecture === 'aarch64' ? 'ttyAMA0' : 'ttyS0';
+}
+
 /** Boots the kernel directly: no firmware menu, no boot loader. */
 export function kernelOf(image: VmImage, more: string): readonly string[] {
-  const console = image.architecture === 'aarch64' ? 'ttyAMA0' : 'ttyS0';
-  const line = `console=${console} root=/dev/vda rw net.ifnames=0 mitigations=off ${more}`;
+  const line = `console=${consoleOf(image)} root=/dev/vda rw net.ifnames=0 mitigations=off ${more}`;
   return ['-kernel', image.kernel, '-initrd', image.initrd, '-append', line];
 }

@@ -123,7 +123,6 @@ exec /bin/busybox switch_root /root /sbin/init
 export const customize = `set -eu
 systemctl mask --quiet ${masked.join(' ')}
 systemctl enable --quiet agent.service systemd-networkd.service systemd-networkd-wait-online.service
-passwd --quiet --delete root
 mkdir -p /payload /var/log/journal
 : >/etc/machine-id
 mv /boot/vmlinuz-* /boot/kernel

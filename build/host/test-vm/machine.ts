@@ -2,7 +2,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { $ } from 'zx';
-import { kernelOf, processorOf, type Accelerator } from './accelerator.js';
+import { consoleOf, kernelOf, processorOf, type Accelerator } from './accelerator.js';
 import { Agent, type GuestResult } from './agent.js';
 import { agentPort, type VmImage } from './description.js';
 import { Disk } from './disk.js';
@@ -115,12 +115,12 @@ export class Machine {
     }
   }
 
-  /** Switches it on with its serial line on this terminal, and waits until it is off. */
+  /** Switches it on with a shell of root on this terminal, and waits until it is off. */
   async startOnTerminal(): Promise<void> {
     const { image, accelerator } = this.#options;
     const argv = [
       ...processorOf(image, accelerator),
-      ...kernelOf(image, ''),
+      ...kernelOf(image, `systemd.getty_auto=no systemd.debug_shell=${consoleOf(image)}`),
       ...(await this.#disk.attach()),
       ...devicesOf(this.#options),
       ...['-chardev', 'null,id=agent', '-nographic', '-serial', 'mon:stdio', '-no-reboot'],
