@@ -190,6 +190,17 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
     expectFault(await start(service), /leases does not belong to the account 177; `chown -R 177:177 /);
   });
 
+  it('takes a directory into which the leases of another host have been put', async () => {
+    const service = await serviceWith(subnet);
+    const leases = join(place, 'leases');
+    await writeFile(join(leases, 'dhcpd.leases'), '# of the other host\n');
+    await chown(join(leases, 'dhcpd.leases'), account, account);
+    // As a volume is that was made for `podman volume import`.
+    await chown(leases, 0, 0);
+    expect(await start(service)).toMatchObject({ code: 0, stderr: '' });
+    expect((await stat(leases)).uid).toBe(account);
+  });
+
   it('refuses a lease file that is no plain file, or mounted by itself', async () => {
     const service = await serviceWith(subnet);
     const file = join(place, 'leases/dhcpd.leases');

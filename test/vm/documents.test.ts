@@ -127,7 +127,8 @@ async function before(line: string): Promise<void> {
   if (line === importLeases) await guest.run(`rm -f ${leaseFile}`);
   if (line === onNewHost) {
     await guest.run(
-      `podman volume rm dhcpd-leases
+      `systemctl stop dhcpd-leases-volume
+       podman volume rm dhcpd-leases
        mv /etc/containers/systemd/dhcpd.container.off /etc/containers/systemd/dhcpd.container
        systemctl daemon-reload`,
     );
@@ -171,7 +172,9 @@ async function onHost(line: string): Promise<string> {
 async function expectLease(): Promise<void> {
   await waitForService(guest);
   const lease = await leaseByUdhcpc(run, network.lab, 'reader');
-  expect(lease).toMatchObject({ server: '192.0.2.1', router: '192.0.2.1', domain: 'home.arpa' });
+  expect(lease).toMatchObject({ router: '192.0.2.1', domain: 'home.arpa' });
+  // The second address is the one beside macvlan containers; either may be the quicker one.
+  expect(['192.0.2.1', '192.0.2.3']).toContain(lease.server);
   if (address === '') address = lease.address;
   expect(lease.address).toBe(address);
   expect(lease.address).toMatch(/^192\.0\.2\.1\d\d$/);
