@@ -96,6 +96,7 @@ export const runInMachine: readonly string[] = [
 export const runBy: ReadonlyMap<string, string> = new Map([
   ['.ci/run', '.github/workflows/ci.yml'],
   ['npm run host:fedora', 'test/support/fedora-stand-in.ts'],
+  ['npm run host:vm', 'test/vm/machine.ts'],
   ['npx dhcpd-scratch lock images/fedora/dhcpd.yaml', 'test/docs/fedora.test.ts'],
 ]);
 

@@ -13,7 +13,10 @@ export const vmTools = [
   `qemu-system-${hostArchitecture}`,
 ];
 
-/** The machine of this host's own architecture: made once, which takes a minute, and then taken from the user's cache. */
+/**
+ * The machine of this host's own architecture, as `npm run host:vm` makes it: once, which takes a minute, and then taken
+ * from the user's cache.
+ */
 export async function openVmImage(): Promise<VmImage> {
   const architecture = vmArchitectures.find((name) => name === hostArchitecture);
   if (architecture === undefined) throw new Error(`there is no machine for ${hostArchitecture}`);
