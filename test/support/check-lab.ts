@@ -30,7 +30,7 @@ export interface Outcome {
 /** The script of the units in the network of a lab's server, with the lab's Podman. */
 export interface CheckLab {
   run(
-    mode: 'start' | 'ready' | 'reload' | 'reserve' | 'config' | 'subnets',
+    mode: 'start' | 'ready' | 'reload' | 'reserve' | 'leases' | 'config' | 'subnets',
     service: Service,
     more?: readonly string[],
   ): Promise<Outcome>;
@@ -79,7 +79,9 @@ export async function openCheckLab(lab: Lab, podman: LabPodman, system: System):
     systemctlLog,
     unitState,
     run: (mode, service, more = []) => {
-      const [, , , ...rest] = checkCommand(mode === 'subnets' ? 'config' : mode, service, { pull: false });
+      // Modes for which no unit has a command line take that of another.
+      const like = mode === 'subnets' ? 'config' : mode === 'leases' ? 'reserve' : mode;
+      const [, , , ...rest] = checkCommand(like, service, { pull: false });
       const [program, ...shell] = system.shell;
       const argv = [
         ...[`--net=/run/netns/${lab.server.namespace}`, findTool(program) ?? program, ...shell],

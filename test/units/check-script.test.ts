@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadDefinition } from '../../build/definition/load.js';
 import { run } from '../../build/support/exec.js';
 import { serviceOf, type Service } from '../../build/units/service.js';
+import { leaseByUdhcpc } from '../support/lab-client.js';
 import { openCheckLab, systems, type CheckLab, type Outcome } from '../support/check-lab.js';
 import { buildImage, checkout } from '../support/lab-image.js';
 import { openPodman, type LabContainer, type LabPodman } from '../support/lab-podman.js';
@@ -28,6 +29,18 @@ const ready =
 
 const subnet = 'subnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.50 192.0.2.60; }\n';
 const account = 177;
+
+/** Statements that the server writes into the records of its leases, in lines that it breaks. */
+const statements = `on expiry or release {
+  if exists host-name {
+    log(info, concat("the address ", binary-to-ascii(10, 8, ".", leased-address), " of ", option host-name, " is free"));
+  } elsif known {
+    set kind = "{ known }";
+  } else {
+    log(info, "somebody has gone {");
+  }
+}
+${subnet}`;
 
 let lab: Lab;
 let podman: LabPodman;
@@ -446,6 +459,30 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
     expect(after.blocks * 512 - after.size).toBeGreaterThan(1024 ** 2);
     expect(before.blocks * 512 - before.size).toBeLessThan(1024 ** 2);
     await remove(service.name);
+  });
+
+  it('leaves a lease file as it is that the server has written, statements and all', async () => {
+    const service = await serve(statements);
+    const directory = await podman.volume(`${service.name}-leases`);
+    const file = join(directory, 'dhcpd.leases');
+    const { address } = await leaseByUdhcpc(run, lab, 'web1');
+    await remove(service.name);
+    const written = await readFile(file, 'utf8');
+    expect(written).toContain(`lease ${address} {`);
+    // A line that the server has broken, in the middle of a record.
+    expect(written).toMatch(/^ {4,}.*[^;{}\n]$/m);
+    const mend = (): Promise<Outcome> => check.run('leases', service, ['--account', String(account)]);
+    expect(await mend()).toMatchObject({ code: 0, stderr: '' });
+    expect(await readFile(file, 'utf8')).toBe(written);
+
+    // What a power cut can leave of the last record goes, wherever the cut was, and nothing else.
+    const start = written.lastIndexOf('\nlease ') + 1;
+    const earlier = written.slice(0, start);
+    for (let cut = start + 1; cut < written.length - 2; cut += 17) {
+      await writeFile(file, written.slice(0, cut));
+      expect((await mend()).stderr).toContain('was damaged');
+      expect(await readFile(file, 'utf8')).toBe(earlier);
+    }
   });
 
   it('lets a server go on where the file system keeps no room, and stops it where there is none', async () => {
