@@ -94,6 +94,7 @@ export const testSupport: readonly string[] = [
   'dnsmasq-base', // the libraries of dnsmasq, which docs/writing-a-definition.md unpacks and runs
   'fuse-overlayfs', // storage of rootless Podman and Buildah
   'golang-github-containers-image', // registries.conf of Podman, Buildah and Skopeo
+  'iptables', // the network that buildah run makes with netavark
   'libc6-dev', // gcc
   'netavark', // podman run
   'qemu-user-static', // the other architecture
