@@ -86,6 +86,10 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['userdel', 'passwd'],
   ['xz', 'xz-utils'],
   ['zstd', 'zstd'],
+  ['dnsmasq', 'dnsmasq-base'],
+  ['strace', 'strace'],
+  ['dhcpcd', 'dhcpcd-base'],
+  ['fallocate', 'util-linux'],
 ]);
 
 /** What those programs need beside them, on Debian only recommended or left to the administrator. */
