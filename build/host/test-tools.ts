@@ -23,7 +23,9 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['curl', 'curl'],
   ['dash', 'dash'],
   ['dhclient', 'isc-dhcp-client'],
+  ['dhcpcd', 'dhcpcd-base'],
   ['dnf', 'dnf'],
+  ['dnsmasq', 'dnsmasq-base'],
   ['docker-registry', 'docker-registry'],
   ['dpkg', 'dpkg'],
   ['dpkg-architecture', 'dpkg-dev'],
@@ -31,6 +33,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['dpkg-query', 'dpkg'],
   ['ethtool', 'ethtool'],
   ['faketime', 'faketime'],
+  ['fallocate', 'util-linux'],
   ['find', 'findutils'],
   ['flock', 'util-linux'],
   ['gawk', 'gawk'],
@@ -78,6 +81,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['sh', 'dash'],
   ['shellcheck', 'shellcheck'],
   ['skopeo', 'skopeo'],
+  ['strace', 'strace'],
   ['strip', 'binutils'],
   ['tar', 'tar'],
   ['udhcpc', 'udhcpc'],
@@ -86,10 +90,6 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['userdel', 'passwd'],
   ['xz', 'xz-utils'],
   ['zstd', 'zstd'],
-  ['dnsmasq', 'dnsmasq-base'],
-  ['strace', 'strace'],
-  ['dhcpcd', 'dhcpcd-base'],
-  ['fallocate', 'util-linux'],
 ]);
 
 /** What those programs need beside them, on Debian only recommended or left to the administrator. */
