@@ -2,12 +2,11 @@ import { join, resolve } from 'node:path';
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { $ } from 'zx';
-import { ToolError } from '../support/errors.js';
 import { cacheHome, forgetIdle, locked } from './cached.js';
 import { buildStandIn, keyOf, type StandInRequest } from './fedora-stand-in/build.js';
 import { repositoryNames, standInArchitectures } from './fedora-stand-in/description.js';
 import { serveStandIn } from './fedora-stand-in/server.js';
+import { interrupt, runScript } from './script.js';
 
 /**
  * Makes a stand-in of Fedora out of Debian packages: repositories with metadata, signed packages and keys, laid out as
@@ -22,23 +21,7 @@ const usage = `npm run host:fedora -- [--output DIR] [--arch x86_64,aarch64] [--
 --serve    serve it on loopback until interrupted
 `;
 
-$.verbose = false;
-// Bash takes the socket that Node gives it as standard input for a remote login and reads .bashrc, which may be slow
-// or print something, unless another shell has started it (bash(1), INVOCATION).
-process.env['SHLVL'] = '1';
-
-// What is to be undone is undone when the process exits.
-const interrupt = (): never => process.exit(130);
-process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
-
-try {
-  await main();
-} catch (error) {
-  const reason =
-    error instanceof ToolError || !(error instanceof Error) ? String(error) : (error.stack ?? error.message);
-  process.stderr.write(`${reason.replace(/^ToolError: /, '')}\n`);
-  process.exitCode = 1;
-}
+await runScript(main);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({

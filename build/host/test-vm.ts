@@ -3,11 +3,10 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { $ } from 'zx';
-import { ToolError } from '../support/errors.js';
 import { chooseAccelerator } from './test-vm/accelerator.js';
 import { openImage, vmArchitecture } from './test-vm/build.js';
 import { bootOnce } from './test-vm/shell.js';
+import { runScript } from './script.js';
 
 /**
  * Makes the virtual machine of the tests, a small Debian with systemd and Podman, and boots it for a maintainer to look
@@ -23,21 +22,7 @@ const usage = `npm run host:vm -- [--arch x86_64|aarch64] [--payload DIR] [--she
            Without either the machine is booted, says what it is, and is shut down.
 `;
 
-$.verbose = false;
-process.env['SHLVL'] = '1'; // see fedora-stand-in.ts
-
-// What is to be undone is undone when the process exits.
-const interrupt = (): never => process.exit(130);
-process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
-
-try {
-  await main();
-} catch (error) {
-  const reason =
-    error instanceof ToolError || !(error instanceof Error) ? String(error) : (error.stack ?? error.message);
-  process.stderr.write(`${reason.replace(/^ToolError: /, '')}\n`);
-  process.exitCode = 1;
-}
+await runScript(main);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
