@@ -107,12 +107,12 @@ function ratio(
   shown: (value: number) => string,
 ): Row {
   const [a, b] = [of(both[0]), of(both[1])];
-  return [label, shown(a), shown(b), times(a, b)];
+  return [label, shown(a), shown(b), a === b ? '' : times(a, b)];
 }
 
 /** How many times the first the second is. */
 function times(a: number, b: number): string {
-  if (a === b || a === 0) return '';
+  if (a === 0) return '';
   const factor = b / a;
   return `x ${factor.toFixed(factor < 10 ? 2 : factor < 100 ? 1 : 0)}`;
 }
