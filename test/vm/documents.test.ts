@@ -7,6 +7,7 @@ import { run } from '../../build/support/exec.js';
 import { documentedCommands, inOneLine, type DocumentedCommand } from '../docs/commands.js';
 import { openFreshCopy, type FreshCopy } from '../docs/fresh-copy.js';
 import { runInMachine } from '../docs/runs.js';
+import { hostArchitecture } from '../support/host.js';
 import { leaseByUdhcpc } from '../support/lab-client.js';
 import { requireThat, requireTools } from '../support/tools.js';
 import { journal, openVmImage, plugIn, vmTools, waitForService } from './machine.js';
@@ -14,7 +15,7 @@ import { openVmNetwork, type VmNetwork } from './network.js';
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces and a machine') &&
-  requireTools('ethtool', 'git', 'npm', 'tar', 'udhcpc', ...vmTools);
+  requireTools('ethtool', 'git', 'npm', 'tar', 'udhcpc', ...vmTools(hostArchitecture));
 
 const commands = documentedCommands().filter(
   ({ file, text }) =>
@@ -56,7 +57,7 @@ const remembered: string[] = [];
 /** The host that the documents speak of: its interface is eth0 with 192.0.2.1, and systemd and Podman run there. */
 describe.skipIf(!ready)('a reader of "Run it as a service" and of docs/operations.md', () => {
   beforeAll(async () => {
-    const image = await openVmImage();
+    const image = await openVmImage(hostArchitecture);
     copy = await openFreshCopy();
     await onHost('npm run build:scratch');
     network = await openVmNetwork();

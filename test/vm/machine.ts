@@ -1,25 +1,24 @@
 import { chooseAccelerator } from '../../build/host/test-vm/accelerator.js';
-import { readImage, vmArchitectures, type VmImage } from '../../build/host/test-vm/description.js';
+import { vmArchitecture } from '../../build/host/test-vm/build.js';
+import { readImage, type VmImage } from '../../build/host/test-vm/description.js';
 import { Machine, type Guest } from '../../build/host/test-vm/machine.js';
 import { run } from '../../build/support/exec.js';
 import { join } from 'node:path';
-import { hostArchitecture } from '../support/host.js';
 import { buildEnvironment, checkout } from '../support/lab-image.js';
 import type { VmNetwork } from './network.js';
 
-/** What making and running the machine takes, beside root. */
-export const vmTools = [
+/** What making and running a machine takes, beside root. */
+export const vmTools = (architecture: string): readonly string[] => [
   ...['apt-config', 'flock', 'ip', 'mke2fs', 'mmdebstrap', 'qemu-img', 'setpriv'],
-  `qemu-system-${hostArchitecture}`,
+  `qemu-system-${architecture}`,
 ];
 
 /**
- * The machine of this host's own architecture, as `npm run host:vm` makes it: once, which takes a minute, and then taken
- * from the user's cache.
+ * The machine, as `npm run host:vm` makes it: once, which takes a minute, or ten under an emulator, and then taken from the
+ * user's cache.
  */
-export async function openVmImage(): Promise<VmImage> {
-  const architecture = vmArchitectures.find((name) => name === hostArchitecture);
-  if (architecture === undefined) throw new Error(`there is no machine for ${hostArchitecture}`);
+export async function openVmImage(name: string): Promise<VmImage> {
+  const architecture = vmArchitecture(name);
   const { stdout } = await run({
     argv: [
       process.execPath,
@@ -27,7 +26,7 @@ export async function openVmImage(): Promise<VmImage> {
     ],
     cwd: checkout,
     environment: buildEnvironment(),
-    timeout: 600_000,
+    timeout: 1_800_000,
   });
   const image = await readImage(stdout.trim(), architecture);
   if (image === undefined) throw new Error(`${stdout} holds no machine`);

@@ -1,6 +1,11 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { guestAddress, guestInterface, prefixLength } from '../../build/host/test-vm/description.js';
+import {
+  guestAddress,
+  guestInterface,
+  prefixLength,
+  type VmArchitecture,
+} from '../../build/host/test-vm/description.js';
 import { writePayload } from '../../build/host/test-vm/payload.js';
 import { run } from '../../build/support/exec.js';
 import { buildEnvironment, buildImage, checkout } from '../support/lab-image.js';
@@ -23,7 +28,7 @@ const shimAddress = '198.18.0.3';
  * @param directory existing, private
  * @returns path of the disk
  */
-export async function makePayload(directory: string): Promise<string> {
+export async function makePayload(directory: string, architecture: VmArchitecture): Promise<string> {
   const files = join(directory, 'files');
   await mkdir(files);
   for (const name of Object.keys(images) as (keyof typeof images)[]) {
@@ -32,7 +37,7 @@ export async function makePayload(directory: string): Promise<string> {
     const definition = join(work, 'dhcpd.yaml');
     await writeFile(definition, await definitionOf(name));
     const { archive } = await buildImage(run, work, join(directory, 'cache'), [
-      ...[definition, '--distro', 'debian', '--engine', 'oci'],
+      ...[definition, '--distro', 'debian', '--engine', 'oci', '--arch', architecture],
     ] as [string, ...string[]]);
     await rename(archive, join(files, `${name}.tar`));
   }

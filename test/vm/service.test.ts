@@ -5,8 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { guestAddress } from '../../build/host/test-vm/description.js';
 import type { Guest, Machine } from '../../build/host/test-vm/machine.js';
+import { parseArchitecture } from '../../build/support/architecture.js';
 import { run } from '../../build/support/exec.js';
+import { hostArchitecture } from '../support/host.js';
 import { leaseByUdhcpc } from '../support/lab-client.js';
+import { canRun } from '../support/lab-podman.js';
 import { requireThat, requireTools } from '../support/tools.js';
 import { Clients } from './clients.js';
 import { countMessages, leaseFile, startContainers } from './containers.js';
@@ -16,10 +19,14 @@ import { openVmNetwork, type VmNetwork } from './network.js';
 import { dhcpdConfig, makePayload } from './payload.js';
 import { cutPowers, report } from './power.js';
 
+/** The machine's: this host's own, unless VM_ARCH names another, whose processor is emulated. */
+const architecture = process.env['VM_ARCH'] ?? hostArchitecture;
+
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces and a machine') &&
   requireThat(existsSync('/dev/net/tun'), '/dev/net/tun, for the network of a machine') &&
-  requireTools('ethtool', 'udhcpc', ...vmTools);
+  requireTools('ethtool', 'udhcpc', ...vmTools(architecture)) &&
+  requireThat(canRun(parseArchitecture(architecture)), `an emulator for ${architecture} in binfmt_misc`);
 
 const dice = takeDice();
 let network: VmNetwork;
@@ -34,15 +41,15 @@ const twoCapabilities = (1n << 10n) | (1n << 13n);
 /** Each step goes on where the one before it has left the machine. */
 describe.skipIf(!ready)('a host that runs the service for years', () => {
   beforeAll(async () => {
-    const image = await openVmImage();
+    const image = await openVmImage(architecture);
     network = await openVmNetwork();
     const files = join(network.lab.directory, 'payload');
     await mkdir(files);
-    const payload = await makePayload(files);
+    const payload = await makePayload(files, image.architecture);
     machine = await plugIn(image, network, payload, dice.roll);
     guest = await machine.start();
     process.stderr.write(`the machine took ${guest.bootSeconds.toFixed(0)} s to boot\n`);
-  }, 900_000);
+  }, 2_400_000);
   afterAll(() => network.lab.close(), 60_000);
   let hasFailed = false;
   beforeEach(({ skip }) => {
