@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Context } from './context.js';
 import { definitionFile, mirrorOf } from './request.js';
@@ -8,6 +7,7 @@ import type { FamilyChoice } from '../family.js';
 import { buildahUsable } from '../image/buildah-usable.js';
 import { architectures, parseArchitecture } from '../support/architecture.js';
 import { baseEnvironment, findProgram, run } from '../support/exec.js';
+import { canRun } from '../support/emulation.js';
 import { hintOf, reasonOf } from '../support/errors.js';
 
 export interface DoctorOptions {
@@ -37,7 +37,6 @@ export async function doctor(options: DoctorOptions, context: Context): Promise<
     archiveFindings(options, context),
     buildahFinding(context),
     podmanFinding(context),
-    emulationFinding(context),
   ]);
   const all: readonly Finding[] = [
     { about: 'node', state: 'ok', found: `${process.version} on ${context.hostArchitecture}`, advice: null },
@@ -48,6 +47,7 @@ export async function doctor(options: DoctorOptions, context: Context): Promise<
       advice: null,
     },
     ...findings.flat(),
+    emulationFinding(context),
   ];
   context.print(options.json === true ? `${JSON.stringify({ findings: all }, undefined, 2)}\n` : textOf(all));
   if (all.some(({ state }) => state === 'broken')) process.exitCode = 1;
@@ -142,18 +142,10 @@ async function versionOf(path: string, environment: Context['environment']): Pro
 }
 
 /** Which foreign architectures the kernel can run through binfmt_misc; building needs none of it. */
-async function emulationFinding(context: Context): Promise<Finding> {
+function emulationFinding(context: Context): Finding {
   const about = 'running foreign images';
   const host = parseArchitecture(context.hostArchitecture);
-  const able = await Promise.all(
-    architectures.map(async (architecture) => {
-      const entry = await readFile(`/proc/sys/fs/binfmt_misc/qemu-${qemuName(architecture)}`, 'utf8').catch(
-        () => '',
-      );
-      return entry.startsWith('enabled') && architecture !== host ? [architecture] : [];
-    }),
-  );
-  const names = able.flat();
+  const names = architectures.filter((architecture) => architecture !== host && canRun(architecture, host));
   return names.length > 0
     ? { about, state: 'ok', found: names.join(', '), advice: null }
     : {
@@ -162,13 +154,4 @@ async function emulationFinding(context: Context): Promise<Finding> {
         found: `only ${host}; building needs no emulation`,
         advice: 'install qemu-user-static',
       };
-}
-
-function qemuName(architecture: string): string {
-  return (
-    new Map([
-      ['i686', 'i386'],
-      ['armv7l', 'arm'],
-    ]).get(architecture) ?? architecture
-  );
 }

@@ -3,11 +3,12 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Architecture } from '../support/architecture.js';
+import { canRun } from '../support/emulation.js';
 import { cannot, reasonOf } from '../support/errors.js';
 import { findProgram } from '../support/exec.js';
 import { printable } from '../support/format.js';
 import { openLab, serverAddress, type Lab, type LabMachine } from './lab.js';
-import { canRun, openPodman, type LabContainer, type LabPodman } from './podman.js';
+import { openPodman, type LabContainer, type LabPodman } from './podman.js';
 
 /** An image whose server is to be started. */
 export interface ServerImage {

@@ -292,19 +292,6 @@ function hasCapability(number: bigint): boolean {
   return ((BigInt(`0x${effective}`) >> number) & 1n) === 1n;
 }
 
-/** Whether this host runs programs of the architecture: its own, or one that binfmt_misc gives to an emulator. */
-export function canRun(architecture: Architecture, host: Architecture): boolean {
-  return architecture === host || isEnabled(`/proc/sys/fs/binfmt_misc/qemu-${emulatorName(architecture)}`);
-}
-
-function emulatorName(architecture: Architecture): string {
-  return architecture === 'i686' ? 'i386' : architecture === 'armv7l' ? 'arm' : architecture;
-}
-
-function isEnabled(registration: string): boolean {
-  return exists(registration) && readFileSync(registration, 'utf8').startsWith('enabled');
-}
-
 function exists(path: string): boolean {
   try {
     accessSync(path);

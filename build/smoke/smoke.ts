@@ -1,3 +1,4 @@
+import { canRun } from '../support/emulation.js';
 import { cannot, reasonOf } from '../support/errors.js';
 import type { Architecture } from '../support/architecture.js';
 import { findProgram } from '../support/exec.js';
@@ -7,7 +8,7 @@ import { openBench, type Site } from './bench.js';
 import { Failure, Skip, type Check } from './check.js';
 import { openHostScript } from './host-script.js';
 import { openLab, type LabMachine } from './lab.js';
-import { canRun, openPodman } from './podman.js';
+import { openPodman } from './podman.js';
 import { serverKinds } from './server-kind.js';
 
 export interface SmokeRequest {

@@ -1,5 +1,6 @@
 import type { Lab } from '../../build/smoke/lab.js';
 import * as smoke from '../../build/smoke/podman.js';
+import * as emulation from '../../build/support/emulation.js';
 import type { Architecture } from '../../build/support/architecture.js';
 import type { Exec } from '../../build/support/exec.js';
 import { hostArchitecture } from './host.js';
@@ -13,5 +14,5 @@ export function openPodman(exec: Exec, lab: Lab): Promise<smoke.LabPodman> {
 
 /** Whether this host runs programs of the architecture. */
 export function canRun(architecture: Architecture): boolean {
-  return smoke.canRun(architecture, hostArchitecture);
+  return emulation.canRun(architecture, hostArchitecture);
 }
