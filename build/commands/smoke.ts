@@ -1,14 +1,25 @@
 import { existsSync, statSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import type { Context } from './context.js';
 import { architecturesOf, definitionFile } from './request.js';
+import { openImageStore } from '../compare/image-store.js';
+import { readOciImage } from '../compare/oci-image.js';
 import { loadDefinition } from '../definition/load.js';
 import { allChecks } from '../smoke/checks/all.js';
 import type { Check } from '../smoke/check.js';
-import { runSmoke, type CheckResult, type SmokeEvent, type SmokeReport } from '../smoke/smoke.js';
+import { fetchImage } from '../smoke/image-fetch.js';
+import { makeLabDirectory } from '../smoke/lab.js';
+import {
+  runSmoke,
+  type CheckResult,
+  type SmokeEvent,
+  type SmokeReport,
+  type SmokeRequest,
+} from '../smoke/smoke.js';
 import { inUserNamespace } from '../smoke/user-namespace.js';
-import { parseArchitecture } from '../support/architecture.js';
+import { parseArchitecture, type Architecture } from '../support/architecture.js';
 import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import { run } from '../support/exec.js';
 import { nearest } from '../support/nearest.js';
@@ -32,16 +43,41 @@ export async function smoke(definition: string, options: SmokeOptions, context: 
   const host = parseArchitecture(context.hostArchitecture);
   const architectures = options.arch === undefined ? [host] : architecturesOf(options.arch);
   const declared = await loadDefinition(definitionFile(definition, context));
-  const source = sourceOf(options.image ?? `out/${declared.name}.oci.tar`, context);
-  if (process.geteuid?.() !== 0) {
-    await asRootOfNamespace(context);
+  const work = (image: TestedImage): Promise<void> =>
+    testImage(image, { definition: declared, architectures, checks }, options, context);
+  const handed = context.environment[handedOver];
+  if (handed !== undefined) {
+    await work(JSON.parse(handed) as TestedImage);
     return;
   }
+  const image = options.image ?? `out/${declared.name}.oci.tar`;
+  const use = process.geteuid?.() === 0 ? work : (found: TestedImage) => asRootOfNamespace(found, context);
+  await withImage(image, architectures, context, use);
+}
+
+/** What stands ready for the lab. */
+interface TestedImage {
+  /** In the words of containers-transports(5). */
+  readonly name: string;
+  /** OCI layout or oci-archive of each architecture, in the same words. */
+  readonly sources: Readonly<Partial<Record<Architecture, string>>>;
+}
+
+/** Variable in which the same program in a namespace finds it, as JSON: there it sees neither the user's Podman nor a network. */
+const handedOver = 'DHCPD_SCRATCH_TESTED_IMAGE';
+
+async function testImage(
+  image: TestedImage,
+  { definition, architectures, checks }: Omit<SmokeRequest, 'source'>,
+  options: SmokeOptions,
+  context: Context,
+): Promise<void> {
+  const host = parseArchitecture(context.hostArchitecture);
   const width = Math.max(...checks.map(({ name }) => name.length));
   const many = architectures.length > 1;
   let place = '';
   const reports = await runSmoke(
-    { definition: declared, architectures, source, checks },
+    { definition, architectures, source: (architecture) => image.sources[architecture] ?? '', checks },
     {
       exec: run,
       environment: context.environment,
@@ -64,7 +100,7 @@ export async function smoke(definition: string, options: SmokeOptions, context: 
     },
   );
   const results = reports.flatMap((report) => report.checks);
-  context.print(options.json === true ? documentOf(source, reports) : summaryOf(results));
+  context.print(options.json === true ? documentOf(image.name, reports) : summaryOf(results));
   if (results.some(({ state }) => state === 'failed')) process.exitCode = 1;
 }
 
@@ -86,21 +122,91 @@ function chosen(only: string | undefined): readonly Check[] {
   return allChecks.filter(({ name }) => names.includes(name));
 }
 
-/** A file or directory is an oci-archive or an OCI layout; what has a transport is left as it is; the rest is a reference. */
-function sourceOf(image: string, { cwd }: Context): string {
-  const path = resolve(cwd, image);
-  if (existsSync(path)) return `${statSync(path).isDirectory() ? 'oci' : 'oci-archive'}:${path}`;
-  if (/\.tar$|^\.{0,2}\//.test(image)) {
-    throw cannot('read', image, 'there is no such file', {
-      hint: 'build the image first, or name one with --image',
-      exitCode: 2,
-    });
+/**
+ * Has the image in hand while `use` runs. A file is an oci-archive and a directory an OCI layout; the rest is fetched.
+ *
+ * @throws ToolError with exit code 2 when it is not there, or not for one of the architectures
+ */
+async function withImage(
+  image: string,
+  architectures: readonly Architecture[],
+  context: Context,
+  use: (image: TestedImage) => Promise<void>,
+): Promise<void> {
+  const ready = async (name: string, pathOf: (architecture: Architecture) => string): Promise<void> => {
+    const sources: Partial<Record<Architecture, string>> = {};
+    for (const architecture of architectures) {
+      const path = pathOf(architecture);
+      await mustHave(path, architecture, image);
+      sources[architecture] = transportOf(path);
+    }
+    await use({ name, sources });
+  };
+  const place = placeOf(image, context);
+  if (place?.name !== undefined) {
+    const source = `${transportOf(place.path)}:${place.name}`;
+    await use({ name: source, sources: Object.fromEntries(architectures.map((one) => [one, source])) });
+    return;
   }
-  return image;
+  if (place !== undefined) {
+    await ready(transportOf(place.path), () => place.path);
+    return;
+  }
+  context.log.info(`getting the image ${image}`);
+  const directory = await makeLabDirectory('image');
+  try {
+    const fetched = await fetchImage(image, architectures, {
+      ...{ exec: run, environment: definedIn(context.environment), signal: context.signal },
+      ...{ uid: process.geteuid?.() ?? 0, directory },
+    });
+    await ready(fetched.name, (architecture) => fetched.archives.get(architecture) ?? '');
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** An OCI layout or an oci-archive, and the name of one image in it; undefined for an image that is to be fetched. */
+function placeOf(
+  image: string,
+  { cwd }: Context,
+): { readonly path: string; readonly name: string | undefined } | undefined {
+  const [, transport, place = image] = /^(oci|oci-archive|docker-archive|dir):(.*)$/.exec(image) ?? [];
+  const isLayout = (path: string): boolean =>
+    !statSync(path).isDirectory() || existsSync(join(path, 'oci-layout'));
+  const ends = transport === undefined ? [] : [...place.matchAll(/:/g)].map(({ index }) => index);
+  const end = [place.length, ...ends].find((one) => existsSync(resolve(cwd, place.slice(0, one))));
+  if (end !== undefined) {
+    const path = resolve(cwd, place.slice(0, end));
+    if (transport === undefined ? !isPath(image) && !isLayout(path) : !transport.startsWith('oci')) return;
+    return { path, name: end === place.length ? undefined : place.slice(end + 1) };
+  }
+  if (transport === undefined && !isPath(image)) return;
+  throw cannot('read', image, 'there is no such file', {
+    hint: 'build the image first, or name one with --image',
+    exitCode: 2,
+  });
+}
+
+function isPath(image: string): boolean {
+  return /\.tar$|^\.{0,2}\//.test(image);
+}
+
+function transportOf(path: string): string {
+  return `${statSync(path).isDirectory() ? 'oci' : 'oci-archive'}:${path}`;
+}
+
+/** @throws ToolError with exit code 2 */
+async function mustHave(path: string, architecture: Architecture, name: string): Promise<void> {
+  const store = await openImageStore(path, name);
+  try {
+    await readOciImage(store, architecture);
+  } finally {
+    await store.close();
+  }
 }
 
 /** The same command line again, where this user is root. */
-async function asRootOfNamespace(context: Context): Promise<void> {
+async function asRootOfNamespace(image: TestedImage, context: Context): Promise<void> {
   context.log.info('not root: running in a user namespace');
   const environment = definedIn(context.environment);
   try {
@@ -116,7 +222,7 @@ async function asRootOfNamespace(context: Context): Promise<void> {
     await run({
       argv: inUserNamespace([process.execPath, ...process.argv.slice(1)]),
       cwd: context.cwd,
-      environment,
+      environment: { ...environment, [handedOver]: JSON.stringify(image) },
       signal: context.signal,
       inherit: true,
     });

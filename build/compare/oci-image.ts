@@ -112,7 +112,7 @@ function notThere(store: ImageStore, wanted: Architecture, others: readonly stri
       : `it holds no image for ${wanted}, only for ${others.join(', ')}`,
     {
       exitCode: 2,
-      ...(known === undefined ? {} : { hint: `choose one that both have, such as --arch ${known}` }),
+      ...(known === undefined ? {} : { hint: `choose another, such as --arch ${known}` }),
     },
   );
 }

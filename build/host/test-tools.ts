@@ -79,6 +79,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['setcap', 'libcap2-bin'],
   ['setpriv', 'util-linux'],
   ['sh', 'dash'],
+  ['sha256sum', 'coreutils'],
   ['shellcheck', 'shellcheck'],
   ['skopeo', 'skopeo'],
   ['strace', 'strace'],

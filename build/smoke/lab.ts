@@ -2,6 +2,7 @@ import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
+import { cannot, reasonOf } from '../support/errors.js';
 import { baseEnvironment, type Exec } from '../support/exec.js';
 import { isInUserNamespace, rootlessEnvironment } from './user-namespace.js';
 
@@ -71,6 +72,18 @@ export interface LabWiring {
   readonly switched?: boolean;
 }
 
+/** A private directory below the temporary one. When this process is killed, the next lab removes it. */
+export async function makeLabDirectory(kind: string): Promise<string> {
+  try {
+    return await mkdtemp(join(tmpdir(), `${prefix}-${process.pid}-${kind}-`));
+  } catch (error) {
+    throw cannot('make', `a directory in ${tmpdir()}`, reasonOf(error), {
+      hint: 'set TMPDIR to a place where there is room',
+      cause: error,
+    });
+  }
+}
+
 /** Sets the two hosts up. When this throws, nothing is left behind. What killed processes have left goes away. */
 export async function openLab(machine: LabMachine, { switched = false }: LabWiring = {}): Promise<Lab> {
   const environment = labEnvironment(machine.environment);
@@ -85,7 +98,7 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
     });
   await sweep(machine.exec, environment, tidy);
   const id = `${prefix}-${process.pid}-${(count += 1)}`;
-  const directory = await mkdtemp(join(tmpdir(), `${id}-`));
+  const directory = await makeLabDirectory(String(count));
   // Servers run as other users, and find their files below.
   await chmod(directory, 0o711);
   const server: LabHost = { namespace: `${id}-server`, interface: 'lan0', mac: '02:00:00:00:00:01' };

@@ -1,6 +1,6 @@
 import { accessSync, readFileSync } from 'node:fs';
-import { mkdir, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm, statfs, symlink } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Service } from '../units/service.js';
@@ -95,9 +95,11 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
   await mkdir(join(lab.directory, 'tmp'), { recursive: true });
   const settings = await adaptToHost(lab);
   const argv = ['podman', ...privateStorage(lab.directory), ...settings.global] as const;
-  const podman: Podman = async (...args) => {
+  const podman: Podman = (...args) => podmanIn(undefined, ...args);
+  const podmanIn = async (cwd: string | undefined, ...args: readonly string[]): Promise<string> => {
     const { stdout } = await exec({
       argv: [...argv, ...args],
+      ...(cwd === undefined ? {} : { cwd }),
       environment: lab.environment,
       timeout: 60_000,
       ...(signal === undefined ? {} : { signal }),
@@ -118,8 +120,22 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
       if (reference === undefined) throw cannot('load', archive, `podman names no image: ${said}`);
       return inspectImage(reference, '{{.Id}}');
     },
-    pull: (source, architecture) =>
-      podman('pull', '--quiet', '--arch', ociPlatform(architecture).architecture, source),
+    pull: async (source, architecture) => {
+      const wanted = ociPlatform(architecture).architecture;
+      // Podman 4.3 takes the path of a layout for a name, which may have neither capitals nor spaces.
+      const [, layout, reference = ''] = /^oci:([^:]+)(:.*)?$/.exec(source) ?? [];
+      const link = join(lab.directory, 'layout');
+      if (layout !== undefined) {
+        await rm(link, { force: true });
+        await symlink(resolve(layout), link);
+      }
+      const place = layout === undefined ? source : `oci:layout${reference}`;
+      const id = await podmanIn(lab.directory, 'pull', '--quiet', '--arch', wanted, place);
+      // An image that is no index is taken whatever it is for: Podman only warns.
+      const found = await inspectImage(id, '{{.Architecture}}');
+      if (found === wanted) return id;
+      throw cannot('run', source, `it is for ${found}, not for ${wanted}`, { exitCode: 2 });
+    },
     relabel: async (image, label) => {
       const container = await podman('create', ...settings.run, '--network', 'none', image);
       const id = await podman('commit', '--quiet', '--change', `LABEL ${label}`, container);

@@ -15,7 +15,7 @@ export interface SmokeRequest {
   readonly definition: ImageDefinition;
   readonly architectures: readonly Architecture[];
   /** In the words of containers-transports(5), such as `oci-archive:PATH`. */
-  readonly source: string;
+  readonly source: (architecture: Architecture) => string;
   /** In the order in which they run. */
   readonly checks: readonly Check[];
 }
@@ -98,7 +98,7 @@ async function runOn(
     await lab.addressClient();
     const [phone, second] = [await lab.addClient(), await lab.addNetwork()];
     if (emulated) await lab.completeChecksums();
-    const image = await podman.pull(request.source, architecture);
+    const image = await podman.pull(request.source(architecture), architecture);
     const { definition } = request;
     const facts = {
       ...{ exec: machine.exec, signal: machine.signal, lab, podman, definition, image, architecture },

@@ -148,7 +148,7 @@ describe('an image', () => {
     expect(await read(path, 'aarch64')).toMatchObject({ names: ['arm64'], reference: 'a:1' });
     await expect(read(path, 's390x')).rejects.toMatchObject({
       message: 'cannot read it.tar: it holds no image for s390x, only for aarch64, x86_64',
-      hint: 'choose one that both have, such as --arch aarch64',
+      hint: 'choose another, such as --arch aarch64',
       exitCode: 2,
     });
   });
