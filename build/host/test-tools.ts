@@ -55,6 +55,7 @@ export const testTools: ReadonlyMap<string, string> = new Map([
   ['mmdebstrap', 'mmdebstrap'],
   ['mount', 'mount'],
   ['newuidmap', 'uidmap'],
+  ['nft', 'nftables'],
   ['nsenter', 'util-linux'],
   ['objcopy', 'binutils'],
   ['openssl', 'openssl'],

@@ -1,5 +1,6 @@
 import type { Check } from '../check.js';
 import { damagedLeaseChecks } from './damaged-leases.js';
+import { firewallCheck } from './firewall.js';
 import { fullDiskCheck } from './full-disk.js';
 import { leaseChecks } from './lease.js';
 import { networkChecks } from './network.js';
@@ -15,6 +16,7 @@ export const allChecks: readonly Check[] = [
   recordedFirstCheck,
   ...sameAddressChecks,
   ...networkChecks,
+  firewallCheck,
   ...rightsChecks,
   ...damagedLeaseChecks,
   fullDiskCheck,

@@ -94,7 +94,7 @@ function leaseCheck(client: string, ask: (exec: Exec, lab: Lab, host: LabHost) =
 }
 
 /** @throws Skip when the client is not installed */
-async function mustHaveClient({ site }: Bench, client: string): Promise<void> {
+export async function mustHaveClient({ site }: Bench, client: string): Promise<void> {
   if ((await findProgram(client, site.lab.environment['PATH'])) === undefined) {
     throw new Skip(`${client} is not installed`);
   }
