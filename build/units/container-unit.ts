@@ -1,5 +1,5 @@
 import { checkCommand } from './check-command.js';
-import { roomTimer } from './lease-room.js';
+import { roomUnits } from './lease-room.js';
 import { shimName, shimUnit } from './macvlan.js';
 import { firstWith, has, versionText } from './podman-version.js';
 import { stateSource } from './run-arguments.js';
@@ -41,7 +41,7 @@ function unitLines(service: Service, { macvlan }: UnitOptions): Lines {
           ['After', shimUnit(name)],
         ] as const)),
     ...(config === undefined ? [] : [['Wants', `${name}-config.path`] as const]),
-    ...(keepsRoom(service) ? [['Wants', roomTimer(name)] as const] : []),
+    ...(keepsRoom(service) ? [['Wants', roomUnits(name).join(' ')] as const] : []),
     ['StartLimitIntervalSec', '0'],
   ];
 }
@@ -89,6 +89,8 @@ function serviceLines(service: Service, { podman }: UnitOptions): Lines {
     ['RestartMaxDelaySec', '60'],
     ['TimeoutStartSec', '900'],
     ['TimeoutStopSec', '15'],
+    // The init ends as SIGTERM ends the server: a unit that was stopped has not failed.
+    ['SuccessExitStatus', '143'],
   ];
 }
 

@@ -36,7 +36,7 @@ export function otherPaths(
     `containers/systemd/${name}.image`,
     ...(volume === undefined ? [] : [`containers/systemd/${volume}.volume`]),
     `containers/systemd/${name}-lan.network`,
-    ...['shim.service', 'room.timer', 'room.service', 'config.path', 'config.service'].map(
+    ...['shim.service', 'room.path', 'room.timer', 'room.service', 'config.path', 'config.service'].map(
       (ending) => `systemd/system/${name}-${ending}`,
     ),
   ];

@@ -1,20 +1,40 @@
 import { keepsRoom, type Service } from './service.js';
 import { commandLine, literal, unitText, type UnitFile } from './unit-text.js';
 
-export function roomTimer(name: string): string {
-  return `${name}-room.timer`;
+/** What starts and stops with the server, and says when room is to be taken. */
+export function roomUnits(name: string): readonly string[] {
+  return [`${name}-room.path`, `${name}-room.timer`];
 }
+
+/** Where the script notes which directory a volume is. */
+const notes = '/run/dhcpd-scratch';
 
 /**
  * Units that keep room on the disk for the next leases, as long as the server runs: dhcpd acknowledges what it could not
- * write down.
+ * write down. The path unit takes it at once when the server has written its file anew, the timer when it is used up.
  *
  * @param command what takes the room
  */
 export function leaseRoom(service: Service, command: readonly string[]): readonly UnitFile[] {
   if (!keepsRoom(service)) return [];
-  const { name, title } = service;
+  const { name, title, state } = service;
+  const directory =
+    state === undefined || 'volume' in state.from ? `${notes}/${name}.leases` : state.from.directory;
   const description = ['Description', literal(`Keeps room for leases of ${title}`)] as const;
+  const path = unitText([
+    [
+      'Unit',
+      [
+        description,
+        ['PartOf', `${name}.service`],
+        ['After', `${name}.service`],
+        // Path units come before all services otherwise, and so before the server.
+        ['DefaultDependencies', 'no'],
+      ],
+    ],
+    // Another file under this name, or one that was closed: not each record that is written.
+    ['Path', [['PathChanged', `${directory.replaceAll('%', '%%')}/dhcpd.leases`]]],
+  ]);
   const timer = unitText([
     // It stops with the server.
     ['Unit', [description, ['PartOf', `${name}.service`]]],
@@ -41,7 +61,8 @@ export function leaseRoom(service: Service, command: readonly string[]): readonl
     ],
   ]);
   return [
-    { path: `systemd/system/${roomTimer(name)}`, text: timer, notes: [] },
+    { path: `systemd/system/${name}-room.path`, text: path, notes: [] },
+    { path: `systemd/system/${name}-room.timer`, text: timer, notes: [] },
     { path: `systemd/system/${name}-room.service`, text: once, notes: [] },
   ];
 }

@@ -17,9 +17,10 @@ export const systems = [
 export type System = (typeof systems)[number];
 
 /** What the script runs of a system's own tools. */
-const tools = 'cat chmod chown cmp cp dd df find ls mkdir mv rm sed sha256sum sleep sort stat sync tr'.split(
-  ' ',
-);
+const tools =
+  'cat chmod chown cmp cp dd df find ln ls mkdir mv readlink rm sed sha256sum sleep sort stat sync tr truncate'.split(
+    ' ',
+  );
 
 export interface Outcome {
   readonly code: number;

@@ -1,6 +1,20 @@
-import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  chmod,
+  chown,
+  link,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadDefinition } from '../../build/definition/load.js';
 import { run } from '../../build/support/exec.js';
 import { serviceOf, type Service } from '../../build/units/service.js';
@@ -19,6 +33,7 @@ const ready =
     'podman',
     'runc',
     'mount',
+    'mke2fs',
     'mkfifo',
     'dash',
     'mawk',
@@ -130,6 +145,8 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
     ['an interface that is not there', ['lan0', 'eth9'], /there is no interface eth9; `ip -brief link`/],
     ['an interface that is down', ['down0'], /the interface down0 is down; set it up/],
     ['an interface without an address', ['bare0'], /the interface bare0 has no IPv4 address/],
+    ['a second name', ['other0'], /the server knows no interface other0: its own name is far0, serve that$/],
+    ['a port of a bridge', ['port0'], /port0 has no IPv4 address, because it belongs to bare0; serve that$/],
     ['an address in no subnet', ['far0'], /no subnet in \S+ has the address of far0, 198\.51\.100\.9; /],
   ] as const)('says that there is %s', async (_, [first, ...rest], text) => {
     await addInterfaces();
@@ -157,6 +174,47 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
     expectFault(outcome, /the configuration in \S+\/config is refused: \/etc\/dhcp\/dhcpd\.conf line 2: /);
     expect(outcome.stderr).toContain('Configuration file errors encountered');
     expect(await stat(join(check.notes, 'x')).catch(() => undefined)).toBeUndefined();
+  });
+
+  it('says which file of a configuration the server cannot read, and why that may be', async () => {
+    const service = await serviceWith(subnet);
+    const file = join(place, 'config/dhcpd.conf');
+    const because = `the server sees nothing but ${place}/config, and reads it as the account 177`;
+    await chmod(file, 0o600);
+    expectFault(
+      await start(service),
+      `refused: Can't open /etc/dhcp/dhcpd.conf: Permission denied; ${because}`,
+    );
+    await rm(file);
+    expectFault(
+      await start(service),
+      `refused: Can't open /etc/dhcp/dhcpd.conf: No such file or directory; ${because}`,
+    );
+    // Good here, and nothing in the container.
+    await writeFile(join(place, 'elsewhere.conf'), subnet);
+    await symlink(join(place, 'elsewhere.conf'), file);
+    expectFault(await start(service), `dhcpd.conf: No such file or directory; ${because}`);
+    await rm(file);
+    await writeFile(file, `${subnet}include "/usr/share/more.conf";\n`);
+    expectFault(
+      await start(service),
+      `refused: Can't open /usr/share/more.conf: No such file or directory; `,
+    );
+  });
+
+  it('follows a link to the directory of the configuration', async () => {
+    const service = await serviceWith(subnet);
+    const [link, next] = [join(place, 'link'), join(place, 'next')];
+    await symlink('config', link);
+    const linked = { ...service, config: { host: link, container: '/etc/dhcp' } };
+    expect((await start(linked)).code).toBe(0);
+    expect(await check.run('reload', linked)).toMatchObject({ code: 0, stderr: '' });
+    await mkdir(next);
+    await chmod(next, 0o755);
+    await writeFile(join(next, 'dhcpd.conf'), 'nonsense\n');
+    await rm(link);
+    await symlink('next', link);
+    expectFault(await check.run('reload', linked), /is refused: \S+dhcpd\.conf line 1: /);
   });
 
   it('says that the configuration declares nothing', async () => {
@@ -425,6 +483,8 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
     check = await openCheckLab(lab, podman, system);
   });
 
+  beforeEach(() => writeFile(check.systemctlLog, ''));
+
   const containers = new Map<string, LabContainer>();
   async function remove(name: string): Promise<void> {
     await containers.get(name)?.remove();
@@ -461,6 +521,85 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
     await remove(service.name);
   });
 
+  it('keeps room for the leases of a volume without asking Podman where it is', async () => {
+    const service = await serve(subnet);
+    const directory = await podman.volume(`${service.name}-leases`);
+    // The server's container holds the port, which a start does not mind.
+    expect(await check.run('start', service, ['--wait', '1'])).toMatchObject({ code: 0, stderr: '' });
+    const noted = join(check.notes, `${service.name}.leases`);
+    expect(await readlink(noted)).toBe(directory);
+    await remove(service.name);
+
+    const elsewhere = join(lab.directory, `elsewhere-${service.name}`);
+    await mkdir(elsewhere);
+    await writeFile(join(elsewhere, 'dhcpd.leases'), '');
+    await rm(noted);
+    await symlink(elsewhere, noted);
+    expect(await check.run('reserve', service)).toMatchObject({ code: 0, stderr: '' });
+    expect((await stat(join(elsewhere, 'dhcpd.leases'))).blocks * 512).toBeGreaterThanOrEqual(1024 ** 2);
+
+    // What has gone since is asked for.
+    await rm(elsewhere, { recursive: true });
+    expect(await check.run('reserve', service)).toMatchObject({ code: 0, stderr: '' });
+    expect((await stat(join(directory, 'dhcpd.leases'))).blocks * 512).toBeGreaterThanOrEqual(1024 ** 2);
+  });
+
+  it.each(['ext4', 'tmpfs'] as const)(
+    'moves the room to a new lease file when the disk is full, on %s',
+    async (type) => {
+      const directory = join(lab.directory, `full-${type}-${system.awk}`);
+      const [leases, old] = [join(directory, 'dhcpd.leases'), join(directory, 'dhcpd.leases~')];
+      await mkdir(directory);
+      if (type === 'tmpfs') await command('mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', directory);
+      else {
+        const disk = `${directory}.disk`;
+        await command('mke2fs', '-q', '-t', 'ext4', disk, '8M');
+        await command('mount', '-o', 'loop', disk, directory);
+      }
+      const service = await serve(subnet);
+      await remove(service.name);
+      const reserve = (): Promise<Outcome> =>
+        check.run('reserve', {
+          ...service,
+          state: { from: { directory }, container: '/var/lib/dhcp', files: ['dhcpd.leases'] },
+        });
+      const room = async (file: string): Promise<number> => {
+        const { size, blocks } = await stat(file);
+        return blocks * 512 - size;
+      };
+      const records = '# a record\n'.repeat(2000);
+      try {
+        await writeFile(leases, records);
+        expect(await reserve()).toMatchObject({ code: 0, stderr: '' });
+        expect(await room(leases)).toBeGreaterThan(1024 ** 2);
+
+        // The server writes its file anew, and somebody fills the disk before there is room behind the new one.
+        await writeFile(join(directory, 'new'), '# a record\n');
+        await link(leases, old);
+        await rename(join(directory, 'new'), leases);
+        await fill(join(directory, 'fill'));
+        expect(await room(old)).toBeGreaterThan(1024 ** 2);
+        expect(await reserve()).toMatchObject({ code: 0, stderr: '' });
+        expect(await readFile(check.systemctlLog, 'utf8')).toBe('');
+        expect(await room(leases)).toBeGreaterThanOrEqual(512 * 1024);
+        expect(await readFile(old, 'utf8')).toBe(records);
+        await appendFile(leases, Buffer.alloc(256 * 1024));
+
+        // There is nothing to move once the room is used up; nor while both are names of one file.
+        await appendFile(leases, Buffer.alloc(512 * 1024)).catch(() => undefined);
+        expect((await reserve()).stderr).toMatch(/: the disk of \S+ is full; /);
+        const left = await room(leases);
+        await rm(old);
+        await fill(join(directory, 'more'));
+        await link(leases, old);
+        expect((await reserve()).stderr).toMatch(/: the disk of \S+ is full; /);
+        expect(await room(leases)).toBeGreaterThanOrEqual(left);
+      } finally {
+        await command('umount', directory);
+      }
+    },
+  );
+
   it('leaves a lease file as it is that the server has written, statements and all', async () => {
     const service = await serve(statements);
     const directory = await podman.volume(`${service.name}-leases`);
@@ -491,7 +630,7 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
     const service = await serve(subnet);
     for (const [directory, mount] of [
       [first, ['-t', 'ramfs', 'ramfs']],
-      [second, ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs']],
+      [second, ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs']],
     ] as const) {
       await mkdir(directory);
       await command('mount', ...mount, directory);
@@ -502,11 +641,13 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
       state: { from: { directory }, container: '/var/lib/dhcp', files: ['dhcpd.leases'] },
     });
     try {
-      const without = await check.run('reserve', on(first));
+      const without = await check.run('ready', on(first));
       expect(without.code).toBe(0);
       expect(without.stderr).toMatch(
         /^no room is kept for \S+dhcpd\.leases: \S.*(?:unsupported|not supported)\n$/,
       );
+      // Once is enough: this runs twice a minute.
+      expect(await check.run('reserve', on(first))).toMatchObject({ code: 0, stderr: '' });
       expect(await readFile(check.systemctlLog, 'utf8')).toBe('');
 
       const full = await check.run('reserve', on(second));
@@ -549,6 +690,18 @@ describe.skipIf(!ready).each(systems)('after a start, with $name', (system) => {
   });
 });
 
+/** Takes all that a file system has, to the last block. */
+async function fill(file: string): Promise<void> {
+  for (const size of [65_536, 4096, 1]) {
+    while (
+      await appendFile(file, Buffer.alloc(size), { flush: true }).then(
+        () => size > 1,
+        () => false,
+      )
+    );
+  }
+}
+
 async function command(...argv: readonly [string, ...string[]]): Promise<void> {
   await run({ argv: [...argv], environment: lab.environment });
 }
@@ -565,6 +718,9 @@ async function addInterfaces(): Promise<void> {
     await ip('link', 'add', name, 'type', 'bridge');
     if (name !== 'down0') await ip('link', 'set', name, 'up');
   }
+  await ip('link', 'property', 'add', 'dev', 'far0', 'altname', 'other0');
+  await ip('link', 'add', 'port0', 'type', 'veth', 'peer', 'name', 'port1');
+  await ip('link', 'set', 'port0', 'master', 'bare0', 'up');
   await ip('address', 'add', '192.0.2.9/24', 'dev', 'down0');
   await ip('address', 'add', '198.51.100.9/24', 'dev', 'far0');
 }
