@@ -5,6 +5,9 @@ import { readConfigFiles, readText } from './config-files.js';
 import { definitionFile } from './request.js';
 import { findLeft, writeGenerated, type GeneratedState } from './write-generated.js';
 import { loadDefinition } from '../definition/load.js';
+import { parseInterfaceAddress } from '../dhcpd-conf/interfaces.js';
+import { formatNetwork, networkOf } from '../dhcpd-conf/ipv4.js';
+import { mainFile } from '../dhcpd-conf/read.js';
 import { chooseFamily, type FamilyChoice } from '../family.js';
 import { imageReference } from '../image/reference.js';
 import { cannot, reasonOf } from '../support/errors.js';
@@ -126,11 +129,17 @@ async function configFiles(
   { configFrom }: QuadletOptions,
   context: Context,
 ): Promise<readonly ConfigFile[]> {
-  if (configFrom !== undefined) return readConfigFiles(resolve(context.cwd, configFrom));
+  if (configFrom !== undefined) {
+    const files = await readConfigFiles(resolve(context.cwd, configFrom));
+    if (service.program === 'dhcpd' && !files.some(({ path }) => path === mainFile)) {
+      throw cannot('use', configFrom, `no ${mainFile} is in it`, { exitCode: 2 });
+    }
+    return files;
+  }
   if (service.program !== 'dhcpd') return [];
   context.log.info('note: the configuration is the example, for 192.0.2.0/24; --config-from takes yours');
   const example = join(context.packageDirectory, 'config/dhcpd.conf.example');
-  return [{ path: 'dhcpd.conf', text: await readText(example) }];
+  return [{ path: mainFile, text: await readText(example) }];
 }
 
 async function chosenService(
@@ -175,6 +184,19 @@ function expectSame(states: readonly GeneratedState[], options: QuadletOptions):
 
 /** Unit, container and volume get it. */
 function nameOf(text: string): string {
+  // Quadlet makes NAME-image.service of NAME.image, and so on.
+  const [, of, ending] = /^(.+)-(image|volume|network|config|room|shim)$/.exec(text) ?? [];
+  if (of !== undefined && ending !== undefined) {
+    throw cannot(
+      'use',
+      `the name ${JSON.stringify(text)}`,
+      `a server named ${of} has a unit ${text}.service`,
+      {
+        hint: `choose one that does not end in -${ending}`,
+        exitCode: 2,
+      },
+    );
+  }
   if (/^(?=.{1,63}$)[a-z0-9]+(-[a-z0-9]+)*$/.test(text)) return text;
   throw cannot(
     'use',
@@ -227,19 +249,20 @@ function macvlanOf({ macvlan, shimAddress }: QuadletOptions): Macvlan | undefine
       exitCode: 2,
     });
   }
-  const parts = /^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\/([0-9]{1,2})$/.exec(shimAddress);
-  const [, a, b, c, d, length] = (parts ?? []).map(Number);
-  const isAddress = [a, b, c, d].every((part) => part !== undefined && part <= 255);
-  if (!isAddress || length === undefined || length < 1 || length > 32) {
-    throw cannot(
-      'use',
-      `--shim-address ${JSON.stringify(shimAddress)}`,
-      'it is no IPv4 address with a prefix',
-      {
-        hint: 'give a free one of the network, such as 192.0.2.3/24',
-        exitCode: 2,
-      },
-    );
+  const wrong = (reason: string): Error =>
+    cannot('use', `--shim-address ${JSON.stringify(shimAddress)}`, reason, {
+      hint: 'give a free one of the network, such as 192.0.2.3/24',
+      exitCode: 2,
+    });
+  const parsed = parseInterfaceAddress(shimAddress);
+  // ip(8) reads no zeros before a number.
+  if (parsed === undefined || parsed.length === 0 || /(?:^|[./])0[0-9]/.test(shimAddress)) {
+    throw wrong('it is no IPv4 address with a prefix');
+  }
+  const { address, length } = parsed;
+  const network = networkOf(address, length);
+  if (length < 31 && (address === network.first || address === network.last)) {
+    throw wrong(`it stands for all of ${formatNetwork(network)}`);
   }
   return { parent: interfaceOf(macvlan), shimAddress };
 }

@@ -42,7 +42,20 @@ export async function readConfiguration(directory: string): Promise<Configuratio
     within: readonly string[],
   ): Promise<readonly Statement[]> => {
     if (!files.includes(path)) files.push(path);
-    const { statements, problems: found } = statementsOf(path, text);
+    const start: Place = { file: path, line: 1, column: 1 };
+    // With its mark or without.
+    if (/^(?:\uFFFD\uFFFD|[^\0]\0)/.test(text)) {
+      problems.push(errorAt(start, 'this is UTF-16, which the server cannot read: save the file as UTF-8'));
+      return [];
+    }
+    // Editors of Windows write it before the text, and the server stumbles upon it.
+    const isMarked = text.startsWith('\uFEFF');
+    if (isMarked) {
+      problems.push(
+        errorAt(start, 'a byte order mark stands before the text: save the file as UTF-8 without it'),
+      );
+    }
+    const { statements, problems: found } = statementsOf(path, isMarked ? text.slice(1) : text);
     for (const problem of found) problems.push(problem);
     return expand(statements, [...within, path]);
   };
@@ -102,9 +115,14 @@ export async function readConfiguration(directory: string): Promise<Configuratio
       errorAt(place, `${what}, which the container does not see: it sees ${inContainer} alone`);
     if (!path.startsWith(`${inContainer}/`)) return unseen(`include of ${name}`);
     const here = join(directory, path.slice(inContainer.length + 1));
-    const real = await realpath(here).catch(() => here);
-    const inside = real === here || !relative(root, real).startsWith('..');
-    return inside ? here : unseen(`${name} is a link to ${real}`);
+    const outside = await outsideOf(here);
+    return outside === undefined ? here : unseen(`${name} is a link to ${outside}`);
+  };
+
+  /** Where a link leads that leads out of the directory. */
+  const outsideOf = async (path: string): Promise<string | undefined> => {
+    const real = await realpath(path).catch(() => path);
+    return real === path || !/^\.\.(?:\/|$)/.test(relative(root, real)) ? undefined : real;
   };
 
   let text;
@@ -120,6 +138,15 @@ export async function readConfiguration(directory: string): Promise<Configuratio
           ? 'let others read the directory and its files: the server is not root either'
           : `name the directory that holds ${mainFile} with --config`,
     });
+  }
+  const outside = await outsideOf(file);
+  if (outside !== undefined) {
+    problems.push(
+      errorAt(
+        { file, line: 1, column: 1 },
+        `${mainFile} is a link to ${outside}, which the container does not see: it sees ${inContainer} alone`,
+      ),
+    );
   }
   const statements = await load(file, text, []);
   return { file, files, statements, problems };

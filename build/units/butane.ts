@@ -1,4 +1,4 @@
-import { stringify } from 'yaml';
+import { Scalar, stringify } from 'yaml';
 
 import type { Service } from './service.js';
 import type { UnitOptions } from './unit-options.js';
@@ -104,7 +104,7 @@ function butaneText({ directories, files, units }: Machine, notes: readonly stri
     version: '1.4.0',
     storage: {
       ...(directories.length === 0 ? {} : { directories }),
-      files: files.map(({ path, mode, text }) => ({ path, mode, contents: { inline: text } })),
+      files: files.map(({ path, mode, text }) => ({ path, mode, contents: { inline: inlineText(text) } })),
     },
     systemd: { units },
   };
@@ -114,6 +114,13 @@ function butaneText({ directories, files, units }: Machine, notes: readonly stri
       return `${indent}mode: 0${Number(mode).toString(8)}`;
     });
   return `${head.join('\n')}\n${text}`;
+}
+
+/** In a block where it has lines. Quoted otherwise: Butane's YAML takes no tab in a bare word. */
+function inlineText(text: string): Scalar {
+  const scalar = new Scalar(text);
+  scalar.type = /\S.*\n/.test(text) ? Scalar.BLOCK_LITERAL : Scalar.QUOTE_DOUBLE;
+  return scalar;
 }
 
 /** Ignition Configuration Specification v3.3.0 (coreos/ignition, docs/configuration-v3_3.md). */

@@ -43,9 +43,10 @@ export function versionText({ major, minor }: PodmanVersion): string {
   return `${major}.${minor}`;
 }
 
-/** @param text such as `5.4` or `5.4.2` @throws ToolError with exit code 2 */
+/** @param text such as `5.4`, `5.4.2` or RHEL's `4.9.4-rhel` @throws ToolError with exit code 2 */
 export function parsePodmanVersion(text: string): PodmanVersion {
-  const [, major, minor] = /^([1-9][0-9]?)\.([0-9]{1,3})(?:\.[0-9]{1,3})?$/.exec(text) ?? [];
+  const [, major, minor] =
+    /^([1-9][0-9]?)\.([0-9]{1,3})(?:\.[0-9]{1,3}(?:[-+~][0-9A-Za-z.+~-]+)?)?$/.exec(text) ?? [];
   const wrong = (reason: string): Error =>
     cannot('write', `units for Podman ${JSON.stringify(text)}`, reason, {
       hint: '`podman --version` prints it, such as 5.4',

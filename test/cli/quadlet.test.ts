@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -9,6 +9,7 @@ const all = [
   'containers/systemd/dhcpd.container',
   'containers/systemd/dhcpd.image',
   'containers/systemd/dhcpd-leases.volume',
+  'systemd/system/dhcpd-room.path',
   'systemd/system/dhcpd-room.timer',
   'systemd/system/dhcpd-room.service',
   'systemd/system/dhcpd-config.path',
@@ -98,7 +99,8 @@ describe('quadlet', () => {
 
   it.each([
     ['podman version 5.4.2', '5.4', false],
-    ['podman version 5.8.6-dev', '6.0', true],
+    ['podman version 5.8.6-dev', '5.8', true],
+    ['podman version 4.9.4-rhel', '4.9', false],
     ['podman version 5.8.6', '5.8', true],
     ['podman version 4.3.1', '6.0', true],
     ['', '6.0', true],
@@ -162,6 +164,44 @@ describe('quadlet', () => {
   });
 });
 
+describe('the configuration of a machine', () => {
+  const args = [...chosen, '--image', 'quay.io/dhcp/server', '--butane', '--config-from', 'mine'];
+  const paths = (): readonly string[] =>
+    [...read('quadlet/dhcpd.bu').matchAll(/^ +- path: \/etc\/dhcp\/(.*)$/gm)].map(([, path = '']) => path);
+
+  it('has what links lead to, and nothing of editors and git', async () => {
+    for (const directory of ['mine/.git', 'mine/nets', 'shared'])
+      mkdirSync(place.path(directory), { recursive: true });
+    const file = place.write('shared/dhcpd.conf', 'authoritative;\n');
+    symlinkSync(file, place.path('mine/dhcpd.conf'));
+    for (const name of ['mine/.git/index', 'mine/.dhcpd.conf.swp']) {
+      writeFileSync(place.path(name), Buffer.from([0xff, 0xfe]));
+    }
+    for (const name of ['mine/dhcpd.conf~', 'mine/#dhcpd.conf#', 'mine/nets/a.conf'])
+      place.write(name, 'x\n');
+    await place.ok(args);
+    expect(paths()).toEqual(['dhcpd.conf', 'nets/a.conf']);
+    expect(read('quadlet/dhcpd.bu')).toContain('authoritative;');
+  });
+
+  it.each([
+    ['no dhcpd.conf', [], /^error: cannot use mine: no dhcpd\.conf is in it/],
+    ['a link to nothing', ['nowhere'], /^error: cannot read \S+mine\/link: no such file or directory/],
+    [
+      'a link to a directory',
+      ['.'],
+      /^error: cannot use \S+mine\/link: it is a link to a directory; put the files/,
+    ],
+  ])('is refused with %s', async (_, targets, message) => {
+    mkdirSync(place.path('mine'));
+    place.write('mine/other.conf', 'x\n');
+    for (const target of targets) symlinkSync(target, place.path('mine/link'));
+    const outcome = await place.run(args);
+    expect(outcome.code).toBe(2);
+    expect(errorLines(outcome)[0]).toMatch(message);
+  });
+});
+
 describe('quadlet refuses', () => {
   const digest = `sha256:${'a'.repeat(63)}`;
   it.each([
@@ -175,6 +215,10 @@ describe('quadlet refuses', () => {
     ],
     [[...chosen, '--name', '../x'], /^error: cannot use the name "\.\.\/x": /],
     [[...chosen, '--name', 'a\nb'], /^error: cannot use the name "a\\nb": /],
+    [
+      [...chosen, '--name', 'lan-image'],
+      /^error: cannot use the name "lan-image": a server named lan has a unit lan-image\.service; choose/,
+    ],
     [[...chosen, '--image', 'a b'], /^error: cannot use the reference "a b": /],
     [[...chosen, '--image', 'x\nExecStart=/bin/sh'], /^error: cannot use the reference "x\\nExecStart/],
     [[...chosen, '--image', `x@${digest}`], /^error: cannot use the reference "x@sha256/],
@@ -204,6 +248,20 @@ describe('quadlet refuses', () => {
       [...chosen, '--macvlan', 'eth0', '--shim-address', '192.0.2.256/24'],
       /^error: cannot use --shim-address/,
     ],
+    ...['192.0.02.3/24', '192.0.2.3/024', '192.0.2.3', '192.0.2.3/33', '192.0.2.3/0'].map(
+      (text) =>
+        [
+          [...chosen, '--macvlan', 'eth0', '--shim-address', text],
+          /^error: cannot use --shim-address .*: it is no IPv4 address with a prefix; /,
+        ] as const,
+    ),
+    ...['192.0.2.0/24', '192.0.2.255/24'].map(
+      (text) =>
+        [
+          [...chosen, '--macvlan', 'eth0', '--shim-address', text],
+          /^error: cannot use --shim-address .*: it stands for all of 192\.0\.2\.0\/24; /,
+        ] as const,
+    ),
     [
       [...chosen, '--podman-version', '4.4', '--macvlan', 'eth0', '--shim-address', '192.0.2.3/24'],
       /came with Podman 4\.5/,

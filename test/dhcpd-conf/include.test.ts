@@ -122,3 +122,31 @@ describe('a hostile file', () => {
     expect(problems).toEqual([expect.stringMatching(/^\d+:\d:1: expected at most 5000 includes/)]);
   });
 });
+
+describe('dhcpd.conf', () => {
+  it('is an error where it is a link out of the directory, and none where it is one within', async () => {
+    symlinkSync('real.conf', join(directory, 'dhcpd.conf'));
+    expect((await check({ 'real.conf': 'authoritative;' })).problems).toEqual([]);
+    rmSync(join(directory, 'dhcpd.conf'));
+    symlinkSync('/etc/hostname', join(directory, 'dhcpd.conf'));
+    const { problems } = await check({});
+    expect(problems[0]).toBe(
+      'dhcpd.conf:1:1: dhcpd.conf is a link to /etc/hostname, which the container does not see: it sees /etc/dhcp alone',
+    );
+  });
+
+  it('is text as the server reads it', async () => {
+    expect((await check({ 'dhcpd.conf': '\uFEFFauthoritative;\r\nrange 1;\r\n' })).problems).toEqual([
+      'dhcpd.conf:1:1: a byte order mark stands before the text: save the file as UTF-8 without it',
+    ]);
+    for (const text of ['authoritative;', '\uFEFFauthoritative;']) {
+      writeFileSync(join(directory, 'dhcpd.conf'), Buffer.from(text, 'utf16le'));
+      expect((await check({})).problems).toEqual([
+        'dhcpd.conf:1:1: this is UTF-16, which the server cannot read: save the file as UTF-8',
+      ]);
+    }
+    expect((await check({ 'dhcpd.conf': 'authoritative;\r\nddns-update-style none;\r\n' })).problems).toEqual(
+      [],
+    );
+  });
+});

@@ -107,6 +107,8 @@ const hostile: readonly ConfigFile[] = [
   { path: 'sub/c.conf', text: 'no end of line: \u{1F4E6} \\n "quoted" \'x\' ' },
   { path: 'empty.conf', text: '' },
   { path: 'crlf.conf', text: 'a\r\nb\u0007\n' },
+  { path: 'blank.conf', text: '  \n' },
+  { path: 'tab.conf', text: 'a\tb' },
 ];
 
 let work = '';
@@ -190,6 +192,8 @@ describe.each(variants)('a machine with %s', (_, change) => {
         ...{ path: `/etc/dhcp/${path}`, mode: 0o644, contents: { inline: text } },
       });
     }
+    // A bare word with a tab in it is one in YAML 1.2 alone.
+    if (!('config' in change)) expect(bu).toContain('inline: "a\\tb"\n');
   });
 
   it.skipIf(trixie === undefined)('is taken by Ignition', async () => {

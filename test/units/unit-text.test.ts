@@ -86,9 +86,12 @@ describe('a version of Podman', () => {
     expect(has(parsePodmanVersion('6.0'), 'Policy')).toBe(true);
     expect(has(parsePodmanVersion('4.10'), 'ReadOnlyTmpfs')).toBe(true);
     expect(firstWith('Policy')).toBe('5.6');
+    // As Podman of RHEL and of developers says it.
+    expect(parsePodmanVersion('4.9.4-rhel')).toEqual({ major: 4, minor: 9 });
+    expect(parsePodmanVersion('6.0.0-dev')).toEqual({ major: 6, minor: 0 });
   });
 
-  it.each(['4.3', '3.9', '4', 'x', '4.4.4.4', '-5.1'])('is not %s', (text) => {
+  it.each(['4.3', '3.9', '4', 'x', '4.4.4.4', '-5.1', '5.1-x', '5.1.0-', '5.1.0 x'])('is not %s', (text) => {
     expect(() => parsePodmanVersion(text)).toThrow(/cannot write units for Podman/);
   });
 });
