@@ -168,8 +168,20 @@ async function chosenService(
     config: options.config === undefined ? undefined : directoryOf('--config', options.config),
     state: options.leases === undefined ? undefined : directoryOf('--leases', options.leases),
   });
+  expectApart(service);
   const volume = loaded.state === undefined ? undefined : `${name}-${loaded.state.volume}`;
   return { service, volume };
+}
+
+/** Everybody may read the configuration, nobody the leases; and each record would be a change of the configuration. */
+function expectApart({ config, state }: Service): void {
+  if (config === undefined || state === undefined || 'volume' in state.from) return;
+  const [here, there] = [`${config.host}/`, `${state.from.directory}/`];
+  if (!here.startsWith(there) && !there.startsWith(here)) return;
+  throw cannot('use', `--leases ${state.from.directory}`, `the configuration is in ${config.host}`, {
+    hint: 'give each a directory of its own, neither in the other',
+    exitCode: 2,
+  });
 }
 
 function expectSame(states: readonly GeneratedState[], options: QuadletOptions): void {
@@ -238,8 +250,13 @@ function directoryOf(option: string, text: string): string {
     throw wrong('Quadlet takes no directory with spaces, quotes, colons, commas or backslashes');
   const directory = normalize(text).replace(/\/$/, '');
   if (directory === '') throw wrong('the root directory is more than the server needs');
+  if (shared.test(directory)) throw wrong('others keep their files there, and SELinux would label them anew');
   return directory;
 }
+
+/** What Podman relabels for nobody (go-selinux, label.Relabel), as far as it is a directory. */
+const shared =
+  /^\/(?:bin|boot|dev|etc|etc\/pki|home|lib|lib64|media|opt|proc|root|run|sbin|srv|sys|system|tmp|usr|var|var\/lib|var\/log)$/;
 
 function macvlanOf({ macvlan, shimAddress }: QuadletOptions): Macvlan | undefined {
   if (macvlan === undefined && shimAddress === undefined) return undefined;

@@ -1,8 +1,8 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { finishFile, giveUp, takePlaces, type Finished } from '../support/atomic.js';
-import { cannot, hintOf, reasonOf } from '../support/errors.js';
+import { cannot, hintOf, reasonOf, ToolError } from '../support/errors.js';
 import { marker, type UnitFile } from '../units/unit-text.js';
 
 export interface GeneratedState {
@@ -73,8 +73,15 @@ export async function findLeft(
 
 async function makeDirectory(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true });
+    // Node's own way to make several says ENOENT of a file system that is read-only.
+    await mkdir(path).catch(async (error: unknown) => {
+      if (codeOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
+      await makeDirectory(dirname(path));
+      await mkdir(path);
+    });
   } catch (error) {
+    if (codeOf(error) === 'EEXIST' && (await isDirectory(path))) return;
+    if (error instanceof ToolError) throw error;
     const hint = hintOf(error);
     throw cannot('make', `directory ${path}`, reasonOf(error), {
       cause: error,
@@ -83,12 +90,23 @@ async function makeDirectory(path: string): Promise<void> {
   }
 }
 
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
-      return undefined;
+    const code = codeOf(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw cannot('read', path, reasonOf(error), { cause: error });
   }
 }

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { errorLines, Place, temporaryNames } from '../support/cli.js';
+import { requireTools } from '../support/tools.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const all = [
@@ -81,6 +82,23 @@ describe('quadlet', () => {
     );
     expect(read('quadlet/systemd/system/dhcpd-config.path')).toBe('other\n');
   });
+
+  it.skipIf(process.getuid?.() !== 0 || !requireTools('unshare', 'mount'))(
+    'says why it cannot write',
+    async () => {
+      mkdirSync(place.path('etc'));
+      const mounting = `mount -t tmpfs -o ro tmpfs '${place.path('etc')}' && exec "$@"`;
+      const outcome = await place.run([...chosen, '--output', 'etc'], {
+        under: ['unshare', '--mount', 'sh', '-c', mounting, 'sh'],
+      });
+      expect(outcome.code).toBe(1);
+      expect(errorLines(outcome)).toEqual([
+        expect.stringMatching(
+          /^error: cannot make directory \S+\/etc\/containers: (?:the file system is )?read-only/,
+        ),
+      ]);
+    },
+  );
 
   it('replaces no file that it has not written', async () => {
     const path = place.path('quadlet/systemd/system/dhcpd-config.service');
@@ -232,6 +250,21 @@ describe('quadlet refuses', () => {
     ],
     [[...chosen, '--config', '/a:b'], /^error: cannot use --config "\/a:b"/],
     [[...chosen, '--leases', '/a"b'], /^error: cannot use --leases/],
+    [
+      [...chosen, '--config', '/etc/'],
+      /^error: cannot use --config "\/etc\/": others keep their files there/,
+    ],
+    [
+      [...chosen, '--leases', '/var/lib'],
+      /^error: cannot use --leases "\/var\/lib": others keep their files/,
+    ],
+    ...['/etc/dhcp', '/etc/dhcp/leases', '/srv/../etc/dhcp/x'].map(
+      (text) =>
+        [
+          [...chosen, '--leases', text],
+          /^error: cannot use --leases \S+: the configuration is in \/etc\/dhcp; give each a directory/,
+        ] as const,
+    ),
     [[...chosen, '--leases', '/..'], /^error: cannot use --leases .*: the root directory/],
     [['quadlet', '--interface', 'a/b'], /^error: cannot serve the interface "a\/b": /],
     [['quadlet', '--interface', 'sixteen-letters-'], /^error: cannot serve the interface/],

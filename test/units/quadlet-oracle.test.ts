@@ -39,7 +39,7 @@ const choices: readonly Choice[] = ['dhcpd', 'dnsmasq'].flatMap((definition) =>
   (['fedora', 'debian'] as const).flatMap((family) =>
     ['localhost/dhcpd:latest', 'quay.io:443/dhcp/server:4.4', `quay.io/dhcp/server@${digest}`].flatMap(
       (image) =>
-        [undefined, '/srv/100%/$conf'].flatMap((config) =>
+        [undefined, '/srv/100%/$conf;#&*`(x)[=]'].flatMap((config) =>
           [undefined, '/srv/leases%n$HOME'].flatMap((state) =>
             ([['eth0'], ['br-lan', 'a%i$b"c\'d', 'en.5@x']] as const).flatMap((interfaces) =>
               [undefined, { parent: 'eth0', shimAddress: '192.0.2.3/24' }].map((macvlan) => ({
