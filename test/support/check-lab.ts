@@ -72,6 +72,7 @@ export async function openCheckLab(lab: Lab, podman: LabPodman, system: System):
   await link('ip', 'ip');
   // busybox has one that cannot keep the size.
   await link('fallocate', 'fallocate');
+  await link('chattr', 'chattr');
   for (const tool of tools) await link(tool, system.tools === 'busybox' ? 'busybox' : tool);
   const notes = join(directory, 'run');
   const script = join(checkout, 'quadlet/dhcpd-scratch/check');

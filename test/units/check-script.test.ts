@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import {
   appendFile,
   chmod,
@@ -41,6 +42,12 @@ const ready =
     'gawk',
     'busybox',
   );
+
+/** Not every kernel of a host for tests has it. */
+const hasBtrfs =
+  ready &&
+  requireTools('mkfs.btrfs', 'chattr') &&
+  /^\tbtrfs$/m.test(readFileSync('/proc/filesystems', 'utf8'));
 
 const subnet = 'subnet 192.0.2.0 netmask 255.255.255.0 { range 192.0.2.50 192.0.2.60; }\n';
 const account = 177;
@@ -306,6 +313,29 @@ describe.skipIf(!ready).each(systems)('before a start, with $name', (system) => 
       await command('umount', state);
     }
   });
+
+  it.skipIf(!hasBtrfs)(
+    'has room that counts on btrfs too',
+    async () => {
+      const service = await serviceWith(subnet);
+      const state = join(place, 'leases');
+      await command('truncate', '-s', '128M', `${state}.disk`);
+      await command('mkfs.btrfs', '-q', `${state}.disk`);
+      await command('mount', '-o', 'loop', `${state}.disk`, state);
+      try {
+        expect((await start(service)).stderr).toMatch(/^\S+ was missing: made an empty one\n$/);
+        const leases = join(state, 'dhcpd.leases');
+        const record = Buffer.alloc(300, '#');
+        await appendFile(leases, record, { flush: true });
+        expect(await check.run('reserve', service)).toMatchObject({ code: 0, stderr: '' });
+        await fill(join(state, 'fill'));
+        for (let count = 0; count < 200; count += 1) await appendFile(leases, record, { flush: true });
+      } finally {
+        await command('umount', state);
+      }
+    },
+    120_000,
+  );
 
   it('checks a configuration alone', async () => {
     const service = await serviceWith(subnet, { interfaces: ['eth9'] });
