@@ -53,7 +53,8 @@ export async function openBareServer(
     ...(['ip', 'netns', 'exec', lab.server.namespace, 'setpriv'] as const),
     ...[`--reuid=${service.account}`, `--regid=${service.account}`, '--clear-groups', '--no-new-privs'],
     ...[`--inh-caps=${rights}`, `--ambient-caps=${rights}`, `--bounding-set=-all,${rights}`],
-    ...['chroot', root, ...program.split('\n'), ...service.command],
+    // From within: the account may not be able to come here by the directory's path.
+    ...['chroot', '.', ...program.split('\n'), ...service.command],
   ] as const;
 
   return {
@@ -70,6 +71,7 @@ export async function openBareServer(
       let ended: unknown;
       const server = exec({
         argv,
+        cwd: root,
         environment: lab.environment,
         timeout: patience,
         signal: AbortSignal.any([stop.signal, signal]),

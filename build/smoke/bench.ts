@@ -118,7 +118,7 @@ export async function openBench(site: Site, name: string): Promise<Bench & { clo
     many,
     lease: () => leaseByUdhcpc(exec, lab, 'phone', site.phone),
     leaseOf: async (number, ...args) => {
-      const [event] = await many('lease', '--first', String(number), '--timeout', '5000', ...args);
+      const [event] = await many('lease', '--first', String(number), '--timeout', '15000', ...args);
       must(event?.event === 'ack', `client ${number} got no address`);
       return event.address ?? '';
     },
@@ -163,13 +163,13 @@ function serverOf(service: Service, container: LabContainer, { podman, kind }: S
       // The log goes on over a restart: each start says it once more.
       const said = async (): Promise<number> =>
         [...(await container.log()).matchAll(new RegExp(kind.ready, 'gm'))].length;
-      const end = Date.now() + 15_000;
+      const end = Date.now() + 30_000;
       while ((await said()) < starts) {
         const running = await container.isRunning();
         if (!running || Date.now() > end) {
           const log = await container.log();
           throw new Failure(
-            `the server ${running ? 'is not ready after 15 s' : `has ended: ${lastLine(log)}`}`,
+            `the server ${running ? 'is not ready after 30 s' : `has ended: ${lastLine(log)}`}`,
             log,
           );
         }

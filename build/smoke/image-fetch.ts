@@ -5,6 +5,7 @@ import { ociPlatform } from '../image/config.js';
 import type { Architecture } from '../support/architecture.js';
 import { cannot, ToolError } from '../support/errors.js';
 import type { Exec } from '../support/exec.js';
+import { runningDirectory } from './lab.js';
 import { inNamespaceOfImages, rootlessEnvironmentOf } from './user-namespace.js';
 
 /** An image in oci-archives, one or more architectures in each. */
@@ -71,10 +72,12 @@ function isOnlyLocal(reference: string): boolean {
 
 /** Undefined when the user's Podman does not have it. */
 async function save(reference: string, fetch: ImageFetch): Promise<string | undefined> {
-  const { exec, environment, signal, directory } = fetch;
+  const { exec, signal, directory } = fetch;
+  // Where Podman leaves a half-written file.
+  const environment = { ...fetch.environment, TMPDIR: directory };
   const podman = (...args: readonly string[]): Promise<unknown> =>
     exec({ argv: ['podman', ...args], environment, signal, timeout: patience });
-  const say = said('find', reference, signal);
+  const say = podmanFailure('find', `image ${reference}`, signal);
   const there = await podman('image', 'exists', '--', reference).then(
     () => true,
     (error: unknown) => {
@@ -95,7 +98,7 @@ async function save(reference: string, fetch: ImageFetch): Promise<string | unde
     isList
       ? podman('manifest', 'push', '--quiet', '--all', '--', reference, named)
       : podman('image', 'save', '--quiet', '--format', 'oci-archive', '--output', archive, '--', reference)
-  ).catch(said('read', reference, signal));
+  ).catch(podmanFailure('read', `image ${reference}`, signal));
   return archive;
 }
 
@@ -106,7 +109,10 @@ async function pull(reference: string, architecture: Architecture, fetch: ImageF
   const archive = `${own}.tar`;
   await mkdir(own);
   const isRoot = uid === 0;
-  const environment = { ...fetch.environment, ...(isRoot ? {} : rootlessEnvironmentOf(uid)) };
+  const environment = {
+    ...{ ...fetch.environment, TMPDIR: own },
+    ...(isRoot ? {} : rootlessEnvironmentOf(uid)),
+  };
   const run = async (...argv: readonly [string, ...string[]]): Promise<string> => {
     const { stdout } = await exec({
       argv: isRoot ? argv : inNamespaceOfImages(argv),
@@ -118,7 +124,7 @@ async function pull(reference: string, architecture: Architecture, fetch: ImageF
     run(
       ...(['podman', '--root', join(own, 'storage')] as const),
       // As short as Podman wants it from users, and away with the namespace.
-      ...['--runroot', isRoot ? join(own, 'run') : '/dev/shm/run', '--tmpdir', join(own, 'tmp')],
+      ...['--runroot', isRoot ? runningDirectory(directory) : '/dev/shm/run', '--tmpdir', join(own, 'tmp')],
       ...['--events-backend', 'none', '--cgroup-manager', 'cgroupfs', '--storage-driver', 'vfs'],
       ...args,
     );
@@ -128,24 +134,30 @@ async function pull(reference: string, architecture: Architecture, fetch: ImageF
     await podman('image', 'save', '--quiet', '--format', 'oci-archive', '--output', archive, id);
     return archive;
   } catch (error) {
-    return said('get', reference, signal)(error);
+    return podmanFailure('get', `image ${reference}`, signal)(error);
   } finally {
     await (
       isRoot
-        ? rm(own, { recursive: true, force: true })
+        ? Promise.all(
+            [own, runningDirectory(directory)].map((path) => rm(path, { recursive: true, force: true })),
+          )
         : exec({ argv: inNamespaceOfImages(['rm', '-rf', own]), environment, timeout: 30_000 })
     ).catch(() => undefined);
   }
 }
 
-/** For `catch`: puts what Podman has said last into one line. */
-function said(verb: string, reference: string, signal: AbortSignal): (error: unknown) => never {
+/** For `catch`: of what Podman has said, its error in one line; its warnings and its command line are in the cause. */
+export function podmanFailure(
+  verb: string,
+  object: string,
+  signal: AbortSignal | undefined,
+): (error: unknown) => never {
   return (error) => {
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     const text = stderrOf(error);
     const reason = text === undefined ? undefined : /^Error: (.*)$/m.exec(text)?.[1];
     if (reason === undefined) throw error;
-    throw cannot(verb, `image ${reference}`, reason, {
+    throw cannot(verb, object, reason, {
       cause: error,
       ...hintFor(reason),
       exitCode:
@@ -161,6 +173,9 @@ function isMissingArchitecture(reason: string): boolean {
 function hintFor(reason: string): { readonly hint?: string } {
   if (reason.includes('server gave HTTP response to HTTPS client')) {
     return { hint: 'a registry without TLS must be `insecure` in registries.conf' };
+  }
+  if (reason.includes('no space left on device')) {
+    return { hint: 'set TMPDIR to a directory with more room' };
   }
   if (isMissingArchitecture(reason)) return { hint: 'choose another --arch' };
   if (reason.includes('did not resolve to an alias')) {

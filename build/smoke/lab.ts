@@ -1,10 +1,11 @@
-import { chmod, lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { chmod, lstat, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
 import { cannot, reasonOf } from '../support/errors.js';
 import { baseEnvironment, type Exec } from '../support/exec.js';
-import { isInUserNamespace, rootlessEnvironment } from './user-namespace.js';
+import { rootlessEnvironment } from './user-namespace.js';
 
 /**
  * A network of two hosts on one wire: two network namespaces joined by a veth pair (ip-netns(8), veth(4)).
@@ -107,7 +108,7 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
   const undo: (() => Promise<void>)[] = [];
   const close = async (): Promise<void> => {
     for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step().catch(() => undefined);
-    await rm(directory, { recursive: true, force: true });
+    await removeDirectory(machine.exec, environment, directory);
   };
   const hosts: LabHost[] = [];
   const add = async (namespace: string): Promise<void> => {
@@ -152,6 +153,7 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
     return host;
   };
   try {
+    await mustRunPrograms(machine.exec, environment, directory);
     for (const host of [server, client]) await add(host.namespace);
     if (switched) {
       await add(bridge.namespace);
@@ -173,8 +175,8 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
   }
   return {
     directory,
-    // What programs leave in their user's home goes away with the lab.
-    environment: { ...environment, HOME: directory },
+    // What programs leave in their user's home, or beside it, goes away with the lab.
+    environment: { ...environment, HOME: directory, TMPDIR: directory },
     server,
     client,
     addClient: async () => {
@@ -207,6 +209,23 @@ export async function openLab(machine: LabMachine, { switched = false }: LabWiri
   };
 }
 
+/** The clients' hooks and the image's files are in the directory. */
+async function mustRunPrograms(
+  exec: Exec,
+  environment: Readonly<Record<string, string>>,
+  directory: string,
+): Promise<void> {
+  const program = join(directory, 'program');
+  await writeFile(program, '#!/bin/sh\n', { mode: 0o755 });
+  await exec({ argv: [program], environment, timeout: patience }).catch((error: unknown) => {
+    throw cannot('open', `a lab in ${tmpdir()}`, 'no program may be started there (is it mounted noexec?)', {
+      hint: 'set TMPDIR to another directory',
+      cause: error,
+    });
+  });
+  await rm(program);
+}
+
 type Ip = (...args: readonly string[]) => Promise<{ readonly stdout: string }>;
 
 /** The user's own configuration and time zone are not seen in the lab. */
@@ -215,22 +234,54 @@ export function labEnvironment(environment: LabMachine['environment']): Record<s
   return { PATH, LC_ALL, TZ, HOME: tmpdir(), ...rootlessEnvironment() };
 }
 
-/** Removes what a killed process left: its namespaces, and its directories with the containers in them. */
+/**
+ * Removes what a killed process left: its namespaces, and its directories with the containers in them. Another lab may be
+ * doing the same: what cannot be removed is left to the next one, and is in nobody's way.
+ */
 async function sweep(exec: Exec, environment: Record<string, string>, ip: Ip): Promise<void> {
+  const namespaces = (await namesIn('/run/netns')).filter(isAbandoned);
+  for (const name of namespaces) await killPrograms(ip, name);
   for (const name of await namesIn(tmpdir())) {
     const directory = join(tmpdir(), name);
     // What another user has put there must not lead anything of ours elsewhere.
     if (!isAbandoned(name) || !(await isOwn(directory))) continue;
     await removeContainers(exec, environment, directory);
-    await rm(directory, { recursive: true, force: true });
+    await removeDirectory(exec, environment, directory).catch(() => undefined);
   }
-  for (const name of await namesIn('/run/netns')) {
-    if (isAbandoned(name)) await removeNamespace(ip, name).catch(() => undefined);
+  for (const name of namespaces) await removeNamespace(ip, name).catch(() => undefined);
+}
+
+/** Takes off whatever is mounted in the directory, last first; then it goes. */
+async function removeDirectory(
+  exec: Exec,
+  environment: Record<string, string>,
+  directory: string,
+): Promise<void> {
+  const real = await realpath(directory).catch(() => directory);
+  const mounted = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    // A space is written as `\040`.
+    .map((line) =>
+      (line.split(' ')[1] ?? '').replace(/\\([0-7]{3})/g, (_, code: string) =>
+        String.fromCharCode(parseInt(code, 8)),
+      ),
+    )
+    .filter((path) => path.startsWith(`${real}/`) || path.startsWith(`${runningDirectory(directory)}/`));
+  for (const path of mounted.reverse()) {
+    const argv = ['umount', '--lazy', path] as const;
+    await exec({ argv: [...argv], environment, timeout: patience }).catch(() => undefined);
   }
+  for (const path of [runningDirectory(directory), directory])
+    await rm(path, { recursive: true, force: true });
 }
 
 /** Ends the programs that still run in the namespace, such as a client in the background; then it goes for good. */
 async function removeNamespace(ip: Ip, name: string): Promise<void> {
+  await killPrograms(ip, name);
+  await ip('netns', 'delete', name);
+}
+
+async function killPrograms(ip: Ip, name: string): Promise<void> {
   const pids = await ip('netns', 'pids', name).catch(() => ({ stdout: '' }));
   for (const pid of pids.stdout.split('\n').filter(Boolean)) {
     try {
@@ -239,7 +290,6 @@ async function removeNamespace(ip: Ip, name: string): Promise<void> {
       // It has ended by itself.
     }
   }
-  await ip('netns', 'delete', name);
 }
 
 function isAbandoned(name: string): boolean {
@@ -266,12 +316,20 @@ async function namesIn(directory: string): Promise<readonly string[]> {
   }
 }
 
+/**
+ * What Podman calls the run root: it takes no more than 50 characters for it, and TMPDIR may be long. A user in a
+ * namespace has a /run of its own.
+ *
+ * @param directory whose name is like nobody else's; the run root goes away with it
+ */
+export function runningDirectory(directory: string): string {
+  return join('/run', basename(directory));
+}
+
 /** Arguments that give Podman its own storage below the lab's directory: the user's images and containers are not seen. */
 export function privateStorage(directory: string): readonly string[] {
-  // Podman takes no more than 50 characters for this one from users; in their namespace /run is their own.
-  const running = isInUserNamespace() ? join('/run', basename(directory)) : join(directory, 'run');
   return [
-    ...['--root', join(directory, 'storage'), '--runroot', running],
+    ...['--root', join(directory, 'storage'), '--runroot', runningDirectory(directory)],
     ...['--tmpdir', join(directory, 'tmp'), '--events-backend', 'none'],
   ];
 }

@@ -9,6 +9,7 @@ import { ociPlatform } from '../image/config.js';
 import type { Architecture } from '../support/architecture.js';
 import { cannot } from '../support/errors.js';
 import { findProgram } from '../support/exec.js';
+import { podmanFailure } from './image-fetch.js';
 import { privateStorage, removeContainers, type Lab, type LabMachine } from './lab.js';
 import { isInUserNamespace } from './user-namespace.js';
 
@@ -79,8 +80,12 @@ export interface LabContainer {
   changes(): Promise<readonly string[]>;
   /** The host's numbers of the server's own processes, without the init. */
   processes(): Promise<readonly ServerProcess[]>;
-  /** Stops it with the image's own signal and gives the time that took, in milliseconds. */
-  stop(): Promise<{ readonly exitCode: number; readonly milliseconds: number }>;
+  /**
+   * Stops it with the image's own signal and gives the time that took, in milliseconds.
+   *
+   * @param patience seconds after which Podman sends SIGKILL, from when the exit code is 137; default 10
+   */
+  stop(patience?: number): Promise<{ readonly exitCode: number; readonly milliseconds: number }>;
   remove(): Promise<void>;
 }
 
@@ -130,7 +135,9 @@ export async function openPodman({ exec, signal }: LabMachine, lab: Lab): Promis
         await symlink(resolve(layout), link);
       }
       const place = layout === undefined ? source : `oci:layout${reference}`;
-      const id = await podmanIn(lab.directory, 'pull', '--quiet', '--arch', wanted, place);
+      const id = await podmanIn(lab.directory, 'pull', '--quiet', '--arch', wanted, place).catch(
+        podmanFailure('load', source, signal),
+      );
       // An image that is no index is taken whatever it is for: Podman only warns.
       const found = await inspectImage(id, '{{.Architecture}}');
       if (found === wanted) return id;
@@ -185,7 +192,7 @@ function containerOf(podman: Podman, name: string, begun: bigint): LabContainer 
     begun,
     log,
     isRunning,
-    waitFor: async (text, timeout = 15_000) => {
+    waitFor: async (text, timeout = 30_000) => {
       const end = Date.now() + timeout;
       while (!new RegExp(text).test(await log())) {
         const running = await isRunning();
@@ -211,9 +218,9 @@ function containerOf(podman: Podman, name: string, begun: bigint): LabContainer 
       await podman('wait', name);
     },
     changes: async () => (await podman('diff', name)).split('\n').filter(Boolean).sort(),
-    stop: async () => {
+    stop: async (patience = 10) => {
       const begin = performance.now();
-      await podman('stop', '--time', '10', name);
+      await podman('stop', '--time', String(patience), name);
       const milliseconds = performance.now() - begin;
       return { exitCode: Number(await inspect('{{.State.ExitCode}}')), milliseconds };
     },

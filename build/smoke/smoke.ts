@@ -1,7 +1,8 @@
 import { canRun } from '../support/emulation.js';
-import { cannot, reasonOf } from '../support/errors.js';
+import { cannot, reasonOf, ToolError } from '../support/errors.js';
 import type { Architecture } from '../support/architecture.js';
 import { findProgram } from '../support/exec.js';
+import { tmpdir } from 'node:os';
 import { basename } from 'node:path';
 import { families, type Family, type ImageDefinition } from '../definition/definition.js';
 import { openBench, type Site } from './bench.js';
@@ -91,7 +92,7 @@ async function runOn(
   request: SmokeRequest,
   machine: SmokeMachine,
 ): Promise<SmokeReport> {
-  const lab = await openLab(machine, { switched: true });
+  const lab = await openLab(machine, { switched: true }).catch(notSetUp);
   try {
     const podman = await openPodman(machine, lab);
     const emulated = architecture !== machine.architecture;
@@ -118,9 +119,20 @@ async function runOn(
       checks.push(result);
     }
     return { architecture, image, emulated, notes: podman.settings.notes, checks };
+  } catch (error) {
+    return notSetUp(error);
   } finally {
     await lab.close();
   }
+}
+
+/** What this program could not write below the temporary directory. */
+function notSetUp(error: unknown): never {
+  if (error instanceof ToolError || !(error instanceof Error && 'syscall' in error)) throw error;
+  throw cannot('set up', `a lab in ${tmpdir()}`, reasonOf(error), {
+    hint: 'set TMPDIR to a directory with more room',
+    cause: error,
+  });
 }
 
 async function runCheck({ name, only, run }: Check, site: Site): Promise<CheckResult> {

@@ -300,7 +300,7 @@ describe.skipIf(!ready)('the image of the smoke lab', () => {
 
 /** Directories of labs whose process has ended. */
 async function leftovers(): Promise<readonly string[]> {
-  return (await readdir(tmpdir())).filter((line) => {
+  return [...(await readdir(tmpdir())), ...(await readdir('/run'))].filter((line) => {
     const owner = /^dhcpd-lab-(\d+)-/.exec(line)?.[1];
     return owner !== undefined && !existsSync(`/proc/${owner}`);
   });

@@ -44,7 +44,7 @@ export const fullDiskCheck: Check = {
       );
     };
     await mustRecordAll(
-      await bench.many('lease', '--clients', '60', '--first', '2', '--timeout', '4000'),
+      await bench.many('lease', '--clients', '60', '--first', '2', '--timeout', '15000'),
       60,
     );
 
@@ -68,7 +68,7 @@ export const fullDiskCheck: Check = {
     await server.ready();
     await script.reserve(service, state, room);
     await mustRecordAll(
-      await bench.many('lease', '--clients', '30', '--first', '62', '--timeout', '10000'),
+      await bench.many('lease', '--clients', '30', '--first', '62', '--timeout', '15000'),
       30,
     );
     mustEqual(await bench.leaseOf(1), before, 'the address of the client that had one');

@@ -50,8 +50,9 @@ export const startChecks: readonly Check[] = [
         throw new Skip('no init: catatonit is not installed');
       const server = await bench.serve();
       await bench.lease();
-      const { milliseconds } = await server.container.stop();
-      must(milliseconds < 2000, `it took ${(milliseconds / 1000).toFixed(1)} s`);
+      // Podman counts from its signal. How long Podman itself takes is another matter.
+      const { exitCode } = await server.container.stop(2);
+      must(exitCode !== 137, 'it had to be killed after 2 s');
     },
   },
 ];
