@@ -22,7 +22,7 @@ const commands = documentedCommands().filter(
     file === 'docs/operations.md' || (file === 'README.md' && runInMachine.includes(inOneLine(text))),
 );
 
-/** They speak of SELinux and firewalld, which the machine has not; the document says so. */
+/** They speak of SELinux, and selinux.test.ts runs them, or of firewalld, which the machine has not: the document says so. */
 const isElsewhere = (text: string): boolean => /^(?:ls -Zd|sudo ausearch|sudo firewall-cmd) /.test(text);
 
 const start = 'sudo systemctl daemon-reload && sudo systemctl start dhcpd';

@@ -33,17 +33,21 @@ export async function openVmImage(name: string): Promise<VmImage> {
   return image;
 }
 
-/** The machine on its network, switched off. */
+/**
+ * The machine on its network, switched off.
+ * @param kernelArguments beside those that every machine has
+ */
 export async function plugIn(
   image: VmImage,
   network: VmNetwork,
   payload: string,
   random: () => number,
+  kernelArguments = '',
 ): Promise<Machine> {
   const { lab, tap } = network;
   const accelerator = await chooseAccelerator(image);
   const machine = await Machine.create({
-    ...{ image, accelerator, payload, tap, random },
+    ...{ image, accelerator, payload, tap, random, kernelArguments },
     directory: join(lab.directory, 'vm'),
   });
   lab.onClose(() => machine.close());

@@ -5,6 +5,10 @@ import type { VmArchitecture, VmImage } from './description.js';
 /** How the guest's processor is made: by the machine's own, or in software. */
 export type Accelerator = 'kvm' | 'tcg';
 
+/** This host's. */
+export const ownArchitecture: VmArchitecture | undefined =
+  process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : undefined;
+
 /** Seconds that a kernel under KVM has to reach its first program. It needs one. */
 const patience = 20;
 
@@ -13,9 +17,7 @@ const patience = 20;
  * then never gets anywhere.
  */
 export async function chooseAccelerator(image: VmImage): Promise<Accelerator> {
-  const own: VmArchitecture | undefined =
-    process.arch === 'x64' ? 'x86_64' : process.arch === 'arm64' ? 'aarch64' : undefined;
-  if (image.architecture !== own) return 'tcg';
+  if (image.architecture !== ownArchitecture) return 'tcg';
   const opens = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
     () => true,
     () => false,

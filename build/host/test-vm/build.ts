@@ -6,8 +6,17 @@ import { $ } from 'zx';
 import { finishDirectory, takePlaces } from '../../support/atomic.js';
 import { cannot } from '../../support/errors.js';
 import { cacheHome, forgetIdle, locked } from '../cached.js';
+import { ownArchitecture } from './accelerator.js';
 import { readImage, vmArchitectures, type VmArchitecture, type VmImage } from './description.js';
-import { customize, guestFiles, guestPackages, kernelPackage, namedPackages } from './guest.js';
+import {
+  customize,
+  guestFiles,
+  guestPackages,
+  kernelPackage,
+  label,
+  namedPackages,
+  selinuxPackages,
+} from './guest.js';
 import { sourcesOf } from './sources.js';
 
 /** The release that the guest is of: the oldest with a Podman that knows Quadlet. */
@@ -68,13 +77,15 @@ async function fill(root: string, architecture: VmArchitecture): Promise<void> {
     const unneeded = ['doc/*', 'info/*', 'locale/*', 'man/*'].map(
       (path) => `--dpkgopt=path-exclude=/usr/share/${path}`,
     );
+    const own = architecture === ownArchitecture;
+    const more = own ? selinuxPackages : [];
     const argv = [
       ...['--mode=root', '--variant=apt', '--format=directory', `--architectures=${debian}`, '--quiet'],
       // Asks for a program that the kernel's register of emulators makes unnecessary.
       '--skip=check/qemu',
       // The first file system is made by the hook below, from a file or two.
       '--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools',
-      ...[`--include=${[...guestPackages, kernelPackage(debian)].join(',')}`, ...unneeded],
+      ...[`--include=${[...guestPackages, ...more, kernelPackage(debian)].join(',')}`, ...unneeded],
       ...['--aptopt=Apt::Install-Recommends "false"', `--customize-hook=sh ${hook} "$1"`],
       ...[suite, tree, ...lines],
     ];
@@ -84,6 +95,8 @@ async function fill(root: string, architecture: VmArchitecture): Promise<void> {
       await rename(join(tree, 'boot', name), join(root, name)).catch(
         () => $`cp ${join(tree, 'boot', name)} ${join(root, name)}`,
       );
+    // Not in the hook: there it would follow what is mounted.
+    if (own) await $({ quiet: true })`chroot ${tree} ${label}`;
     // Without tables that the guest's kernel would fill in the background.
     const options = ['-q', '-t', 'ext4', '-E', 'lazy_itable_init=0,lazy_journal_init=0', '-d', tree];
     await $({ quiet: true })`mke2fs ${options} ${join(root, 'disk')} ${diskSize}`;

@@ -10,8 +10,17 @@ export const guestPackages = [
   ...['busybox-static', 'cpio'],
 ] as const;
 
+/** Beside them in a machine of the host's own architecture: an emulator needs many minutes to make a policy of them. */
+export const selinuxPackages = ['selinux-policy-default', 'policycoreutils', 'auditd'] as const;
+
 /** Versions of these are told with the results. */
-export const namedPackages = ['linux-image', 'systemd', 'podman', 'netavark'] as const;
+export const namedPackages = [
+  'linux-image',
+  'systemd',
+  'podman',
+  'netavark',
+  'selinux-policy-default',
+] as const;
 
 /** Debian's kernel for virtual machines: few drivers, those of virtio among them. */
 export const kernelPackage = (debianArchitecture: string): string =>
@@ -62,6 +71,22 @@ ExecStart=udevadm trigger --action=add ${['virtio', 'virtio-ports', 'block', 'ne
     '/etc/systemd/journald.conf.d/test.conf',
     '[Journal]\nStorage=persistent\nRateLimitBurst=0\nSystemMaxUse=64M\n',
   ],
+  ...['auditd', 'audit-rules'].map(
+    (name) =>
+      [`/etc/systemd/system/${name}.service.d/test.conf`, '[Unit]\nConditionSecurity=selinux\n'] as const,
+  ),
+  // Debian's policy of containers has grown out of Fedora's. What it lacks of it:
+  [
+    '/etc/selinux/as-on-fedora.cil',
+    `; There, the engine is unconfined (container.te: unconfined_domain(container_runtime_t)).
+(typepermissive podman_t)
+(typepermissive podman_conmon_t)
+; A container may use CAP_NET_RAW when it has it (virt.te: virt_sandbox_net_domain), and its first program may be one of
+; the host, as with Podman's --init (allow svirt_sandbox_domain exec_type:file entrypoint).
+(allow container_t self (capability (net_raw)))
+(allow container_t bin_t (file (entrypoint)))
+`,
+  ],
   [
     '/etc/systemd/system/agent.service',
     `[Unit]
@@ -87,11 +112,14 @@ WantedBy=multi-user.target
 exec 3<>"$port"
 cd /
 mkdir -p /run/agent
+# What root may do who has logged in, where SELinux tells that from what a service may.
+as=
+[ ! -e /sys/fs/selinux/enforce ] || as='runcon unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023'
 read -r boot </proc/sys/kernel/random/boot_id
 echo "ready $boot" >&3
 while read -r id seconds script <&3; do
   printf '%s' "\${script#.}" | base64 -d >/run/agent/script
-  timeout --kill-after=5 "$seconds" sh /run/agent/script </dev/null >/run/agent/stdout 2>/run/agent/stderr 3>&-
+  timeout --kill-after=5 "$seconds" $as sh /run/agent/script </dev/null >/run/agent/stdout 2>/run/agent/stderr 3>&-
   code=$?
   echo "$id $code .$(base64 -w0 /run/agent/stdout) .$(base64 -w0 /run/agent/stderr)" >&3
 done
@@ -119,11 +147,20 @@ until [ -b /dev/vda ] || [ $n -ge 100 ]; do n=$((n + 1)); /bin/busybox sleep 0.1
 exec /bin/busybox switch_root /root /sbin/init
 `;
 
+/** Of the kernel's command line: SELinux, which is off otherwise, from the first program on. */
+export const enforcing = 'security=selinux selinux=1 enforcing=1';
+
+/** Gives every file of the finished root its label, by its own program. */
+export const label = ['setfiles', '-F', '/etc/selinux/default/contexts/files/file_contexts', '/'] as const;
+
 /** Run in the finished root by its own programs; leaves /boot/kernel and /boot/initrd. */
 export const customize = `set -eu
 systemctl mask --quiet ${masked.join(' ')}
 systemctl enable --quiet agent.service systemd-networkd.service systemd-networkd-wait-online.service
 mkdir -p /payload /var/log/journal
+if [ -d /etc/selinux/default ]; then
+  semodule --noreload --store default --install /etc/selinux/as-on-fedora.cil
+fi
 : >/etc/machine-id
 mv /boot/vmlinuz-* /boot/kernel
 work=$(mktemp -d)

@@ -18,6 +18,8 @@ export interface MachineOptions {
   readonly payload: string;
   /** Where its network is: a TAP interface, and the network namespace that holds it. Without it, nobody is there. */
   readonly tap: { readonly name: string; readonly namespace: string } | undefined;
+  /** Words of the kernel's command line beside those that every machine has. */
+  readonly kernelArguments?: string;
   /** 0 to 1: decides what of its write cache the disk still writes when the power is cut. */
   readonly random: () => number;
 }
@@ -72,14 +74,14 @@ export class Machine {
 
   /** Switches it on and waits until it takes commands. @throws Error with the end of the console */
   async start(): Promise<Guest> {
-    const { directory, image, accelerator } = this.#options;
+    const { directory, image, accelerator, kernelArguments = '' } = this.#options;
     const began = Date.now();
     const socket = join(directory, 'agent');
     await rm(socket, { force: true });
     const argv = [
       ...['setpriv', '--pdeathsig', 'KILL', ...enterNamespace(this.#options)],
       ...processorOf(image, accelerator),
-      ...kernelOf(image, 'quiet panic=-1 systemd.getty_auto=no'),
+      ...kernelOf(image, `quiet panic=-1 systemd.getty_auto=no ${kernelArguments}`),
       ...(await this.#disk.attach()),
       ...devicesOf(this.#options),
       ...['-chardev', `socket,id=agent,path=${socket},server=on,wait=off`],
