@@ -92,6 +92,12 @@ export const runInMachine: readonly string[] = [
   'sudo systemctl daemon-reload && sudo systemctl start dhcpd',
 ];
 
+/** The commands of docs/operations.md about SELinux, which test/vm/selinux.test.ts runs, and what they say. */
+export const runUnderSelinux: ReadonlyMap<string, RegExp> = new Map([
+  ['ls -Zd /etc/dhcp', /^system_u:object_r:container_file_t:s0 \/etc\/dhcp\n$/],
+  ['sudo ausearch --message AVC --start recent', /^type=AVC .* denied /m],
+]);
+
 /** Documented commands that are part of the checks themselves, and the file that runs them. */
 export const runBy: ReadonlyMap<string, string> = new Map([
   ['.ci/run', '.github/workflows/ci.yml'],
