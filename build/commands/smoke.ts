@@ -20,8 +20,8 @@ import {
 } from '../smoke/smoke.js';
 import { inUserNamespace } from '../smoke/user-namespace.js';
 import { parseArchitecture, type Architecture } from '../support/architecture.js';
-import { cannot, reasonOf, ToolError } from '../support/errors.js';
-import { run } from '../support/exec.js';
+import { cannot, reasonOf } from '../support/errors.js';
+import { failedCommand, run } from '../support/exec.js';
 import { nearest } from '../support/nearest.js';
 
 export interface SmokeOptions {
@@ -228,7 +228,7 @@ async function asRootOfNamespace(image: TestedImage, context: Context): Promise<
     });
   } catch (error) {
     context.signal.throwIfAborted();
-    const code = exitCodeOf(error);
+    const code = failedCommand(error)?.exitCode;
     if (code === undefined) throw error;
     process.exitCode = code;
   }
@@ -238,13 +238,6 @@ function definedIn(environment: Context['environment']): Record<string, string> 
   return Object.fromEntries(
     Object.entries(environment).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
-}
-
-/** Undefined when the program has not run at all. */
-function exitCodeOf(error: unknown): number | undefined {
-  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
-  if (typeof cause !== 'object' || cause === null || !('exitCode' in cause)) return undefined;
-  return typeof cause.exitCode === 'number' ? cause.exitCode : undefined;
 }
 
 const words = { ok: 'ok', failed: 'FAIL', skipped: 'skip' } as const;

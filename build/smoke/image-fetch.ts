@@ -3,8 +3,8 @@ import { join } from 'node:path';
 
 import { ociPlatform } from '../image/config.js';
 import type { Architecture } from '../support/architecture.js';
-import { cannot, ToolError } from '../support/errors.js';
-import type { Exec } from '../support/exec.js';
+import { cannot } from '../support/errors.js';
+import { failedCommand, type Exec } from '../support/exec.js';
 import { runningDirectory } from './lab.js';
 import { inNamespaceOfImages, rootlessEnvironmentOf } from './user-namespace.js';
 
@@ -82,7 +82,7 @@ async function save(reference: string, fetch: ImageFetch): Promise<string | unde
     () => true,
     (error: unknown) => {
       // 125 is every other failure, such as a name that is none.
-      if (exitCodeOf(error) === 1) return false;
+      if (failedCommand(error)?.exitCode === 1) return false;
       return say(error);
     },
   );
@@ -154,8 +154,7 @@ export function podmanFailure(
 ): (error: unknown) => never {
   return (error) => {
     signal?.throwIfAborted();
-    const text = stderrOf(error);
-    const reason = text === undefined ? undefined : /^Error: (.*)$/m.exec(text)?.[1];
+    const reason = /^Error: (.*)$/m.exec(failedCommand(error)?.stderr ?? '')?.[1];
     if (reason === undefined) throw error;
     throw cannot(verb, object, reason, {
       cause: error,
@@ -182,19 +181,4 @@ function hintFor(reason: string): { readonly hint?: string } {
     return { hint: 'this user’s Podman storage does not have it either; see `podman images`' };
   }
   return /unauthorized|denied/.test(reason) ? { hint: 'see `podman login`' } : {};
-}
-
-function causeOf(error: unknown): object {
-  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
-  return typeof cause === 'object' && cause !== null ? cause : {};
-}
-
-function exitCodeOf(error: unknown): unknown {
-  const cause = causeOf(error);
-  return 'exitCode' in cause ? cause.exitCode : undefined;
-}
-
-function stderrOf(error: unknown): string | undefined {
-  const cause = causeOf(error);
-  return 'stderr' in cause && typeof cause.stderr === 'string' ? cause.stderr : undefined;
 }

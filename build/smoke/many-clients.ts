@@ -1,5 +1,4 @@
-import { ToolError } from '../support/errors.js';
-import type { Exec } from '../support/exec.js';
+import { failedCommand, type Exec } from '../support/exec.js';
 import type { Lab, LabHost } from './lab.js';
 
 /** One line of clients.js. */
@@ -37,18 +36,11 @@ export async function runClients(
     });
     return eventsIn(stdout);
   } catch (error) {
-    const said = outputOf(error);
-    if (said === undefined) throw error;
+    // Exit code 1 says that an exchange has failed, when the last line is there; every other end is a failure of the program.
+    const said = failedCommand(error)?.stdout ?? '';
+    if (!/^{"event":"end"/m.test(said)) throw error;
     return eventsIn(said);
   }
-}
-
-/** Exit code 1 says that an exchange has failed, when the last line is there; every other end is a failure of the program. */
-function outputOf(error: unknown): string | undefined {
-  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
-  if (typeof cause !== 'object' || cause === null || !('stdout' in cause)) return undefined;
-  const { stdout } = cause;
-  return typeof stdout === 'string' && /^{"event":"end"/m.test(stdout) ? stdout : undefined;
 }
 
 function eventsIn(stdout: string): readonly ClientEvent[] {

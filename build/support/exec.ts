@@ -92,6 +92,24 @@ export const run: Exec = async (command) => {
   throw cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause });
 };
 
+/** What a command that has run and failed has left; undefined for every other error. Without exit code, a signal has ended it. */
+export function failedCommand(
+  error: unknown,
+): (CommandResult & { readonly exitCode: number | undefined }) | undefined {
+  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
+  if (typeof cause !== 'object' || cause === null || !('exitCode' in cause || 'signal' in cause))
+    return undefined;
+  // The result of execa, as `run` has put it there.
+  const { exitCode, signal, stdout, stderr } = cause as Readonly<Record<string, unknown>>;
+  if (typeof exitCode !== 'number' && typeof signal !== 'string') return undefined;
+  const text = (written: unknown): string => (typeof written === 'string' ? written : '');
+  return {
+    stdout: text(stdout),
+    stderr: text(stderr),
+    exitCode: typeof exitCode === 'number' ? exitCode : undefined,
+  };
+}
+
 /**
  * What of the caller's environment a command may see: where programs and the user's own directories are. The
  * language and time zone are fixed, because the output is parsed.

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { ToolError } from '../../build/support/errors.js';
-import { baseEnvironment, findProgram, quoteCommand, run } from '../../build/support/exec.js';
+import { baseEnvironment, failedCommand, findProgram, quoteCommand, run } from '../../build/support/exec.js';
 
 const environment = baseEnvironment(process.env);
 let directory: string;
@@ -26,6 +26,31 @@ async function failure(work: Promise<unknown>): Promise<ToolError> {
   }
   throw new Error('it succeeded');
 }
+
+describe('what a failed command has left', () => {
+  const left = async (...argv: [string, ...string[]]): Promise<ReturnType<typeof failedCommand>> =>
+    failedCommand(await failure(run({ argv, environment })));
+
+  it('is its exit code and all that it wrote', async () => {
+    const found = await left('sh', '-c', 'printf "a\n"; printf b >&2; exit 3');
+    expect(found).toEqual({ stdout: 'a\n', stderr: 'b', exitCode: 3 });
+  });
+
+  it('has no exit code when a signal has ended it', async () => {
+    expect(await left('sh', '-c', 'printf a; kill -9 $$')).toEqual({
+      stdout: 'a',
+      stderr: '',
+      exitCode: undefined,
+    });
+  });
+
+  it('is nothing when it was not started, or something else went wrong', async () => {
+    expect(await left('no-such-program-here')).toBeUndefined();
+    expect(await left('printf', 'x'.repeat(3_000_000))).toBeUndefined();
+    expect(failedCommand(new Error('x', { cause: { exitCode: 1 } }))).toBeUndefined();
+    expect(failedCommand(new ToolError('x'))).toBeUndefined();
+  });
+});
 
 describe('run', () => {
   it('gives stdout and stderr exactly as written', async () => {

@@ -1,5 +1,5 @@
-import { cannot, ToolError, type ToolErrorOptions } from '../../support/errors.js';
-import { memberOf } from '../buildah-answer.js';
+import { cannot, type ToolErrorOptions } from '../../support/errors.js';
+import { failedCommand } from '../../support/exec.js';
 
 /** Lines that say only that something went wrong, or how to get over it by hand. */
 const saysNothing =
@@ -17,16 +17,10 @@ export function commandFailure(
   object: string,
   more: (said: string) => ToolErrorOptions & { readonly reason?: string },
 ): unknown {
-  const cause = error instanceof ToolError ? error.cause : undefined;
-  // What execa tells of a command, and nothing else, has this.
-  if (typeof memberOf(cause, 'exitCode') !== 'number' || typeof memberOf(cause, 'stderr') !== 'string') {
-    return error;
-  }
-  const lines = ['stdout', 'stderr']
-    .flatMap((stream) => {
-      const written = memberOf(cause, stream);
-      return typeof written === 'string' ? written.split(/[\r\n]+/) : [];
-    })
+  const failed = failedCommand(error);
+  if (failed?.exitCode === undefined) return error;
+  const lines = `${failed.stdout}\n${failed.stderr}`
+    .split(/[\r\n]+/)
     .map((line) => line.trim())
     .filter((line) => line !== '');
   const full = lines.find((line) => /no space left on device|more space needed on/i.test(line));
