@@ -94,7 +94,7 @@ describe('what cannot be measured', () => {
         ],
         [
           image({ source: 'oci-archive:/nowhere.tar' }),
-          /^cannot run podman .*pull.*exit code 125: .*nowhere/,
+          /^cannot load oci-archive:\/nowhere\.tar: .*nowhere\.tar: no such file or directory$/,
         ],
         [image(), /^cannot (measure dhcpd: it has ended: |run podman .*)/],
       ];
