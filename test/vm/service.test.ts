@@ -84,6 +84,28 @@ describe.skipIf(!ready)('a host that runs the service for years', () => {
     expect(field('Seccomp')).toBe('2');
   }, 120_000);
 
+  it('has room for leases as soon as their file is another one', async () => {
+    const file = '$(podman volume inspect --format {{.Mountpoint}} dhcpd-leases)/dhcpd.leases';
+    // As the server replaces it once an hour; the timer would take the room later.
+    await guest.run(
+      `systemctl stop dhcpd-room.timer
+       cp -p ${file} /var/tmp/leases
+       mv /var/tmp/leases ${file}.new && mv ${file}.new ${file}
+       until set -- $(stat -c '%s %b %B' ${file}) && [ $(($2 * $3 - $1)) -ge 524288 ]; do sleep 0.2; done`,
+      30,
+    );
+    await guest.run('systemctl start dhcpd-room.timer');
+  }, 120_000);
+
+  it('has not failed when it is stopped, and gives the same address afterwards', async () => {
+    await guest.run('systemctl stop dhcpd.service', 60);
+    const state =
+      'systemctl show --property ActiveState --value dhcpd.service dhcpd-room.path dhcpd-room.timer';
+    expect((await guest.run(state)).match(/\w+/g)).toEqual(['inactive', 'inactive', 'inactive']);
+    await guest.run('systemctl start dhcpd.service', 180);
+    await expectSameLease();
+  }, 300_000);
+
   it('gives the same address after a restart', async () => {
     await guest.run('systemctl restart dhcpd.service', 180);
     await expectSameLease();
