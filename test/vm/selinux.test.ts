@@ -1,18 +1,17 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { enforcing } from '../../build/host/test-vm/guest.js';
-import type { Guest, Machine } from '../../build/host/test-vm/machine.js';
+import type { Guest } from '../../build/host/test-vm/machine.js';
 import { run } from '../../build/support/exec.js';
 import { documentedCommands, inOneLine } from '../docs/commands.js';
 import { runUnderSelinux } from '../docs/runs.js';
 import { hostArchitecture } from '../support/host.js';
 import { leaseByUdhcpc } from '../support/lab-client.js';
 import { requireThat, requireTools } from '../support/tools.js';
-import { journal, openVmImage, plugIn, vmTools, waitForService } from './machine.js';
-import { openVmNetwork, type VmNetwork } from './network.js';
-import { dhcpdConfig, makePayload } from './payload.js';
+import { journal, vmTools, waitForService } from './machine.js';
+import type { VmNetwork } from './network.js';
+import { dhcpdConfig } from './payload.js';
+import { endAtFirstFailure, openServiceHost } from './service-host.js';
 
 const ready =
   requireThat(process.getuid?.() === 0, 'root, for network namespaces and a machine') &&
@@ -20,7 +19,6 @@ const ready =
   requireTools('ethtool', 'udhcpc', ...vmTools(hostArchitecture));
 
 let network: VmNetwork;
-let machine: Machine;
 let guest: Guest;
 /** What the one client was given, to be the same from then on. */
 let address = '';
@@ -34,27 +32,10 @@ const foreign = `chcon -R -l s0:c1,c2 ${volume}`;
 /** Each step goes on where the one before it has left the machine. */
 describe.skipIf(!ready)('a host that enforces SELinux', () => {
   beforeAll(async () => {
-    const image = await openVmImage(hostArchitecture);
-    network = await openVmNetwork();
-    const files = join(network.lab.directory, 'payload');
-    await mkdir(files);
-    const payload = await makePayload(files, image.architecture);
-    machine = await plugIn(image, network, payload, Math.random, enforcing);
-    guest = await machine.start();
-    process.stderr.write(`the machine took ${guest.bootSeconds.toFixed(0)} s to boot\n`);
+    ({ network, guest } = await openServiceHost(hostArchitecture, Math.random, enforcing));
   }, 2_400_000);
   afterAll(() => network.lab.close(), 60_000);
-  let hasFailed = false;
-  beforeEach(({ skip }) => {
-    skip(hasFailed, 'a step before it has failed');
-  });
-  afterEach(async ({ task }) => {
-    if (task.result?.state !== 'fail') return;
-    hasFailed = true;
-    process.stderr.write(
-      `${await journal(guest).catch(String)}\n${(await denials().catch(String)).toString()}\n`,
-    );
-  }, 90_000);
+  endAtFirstFailure(async () => [await journal(guest), ...(await denials())].join('\n'));
 
   it('serves, confined to what is labelled for it', async () => {
     await guest.run('cp -r /payload/units/. /etc/ && mkdir -p /etc/dhcp');

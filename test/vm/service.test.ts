@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { guestAddress } from '../../build/host/test-vm/description.js';
 import type { Guest, Machine } from '../../build/host/test-vm/machine.js';
 import { parseArchitecture } from '../../build/support/architecture.js';
@@ -14,10 +13,11 @@ import { requireThat, requireTools } from '../support/tools.js';
 import { Clients } from './clients.js';
 import { countMessages, leaseFile, startContainers } from './containers.js';
 import { takeDice } from './dice.js';
-import { journal, openVmImage, plugIn, vmTools, waitForService } from './machine.js';
-import { openVmNetwork, type VmNetwork } from './network.js';
-import { dhcpdConfig, makePayload } from './payload.js';
+import { journal, vmTools, waitForService } from './machine.js';
+import type { VmNetwork } from './network.js';
+import { dhcpdConfig } from './payload.js';
 import { cutPowers, report } from './power.js';
+import { endAtFirstFailure, openServiceHost } from './service-host.js';
 
 /** The machine's: this host's own, unless VM_ARCH names another, whose processor is emulated. */
 const architecture = process.env['VM_ARCH'] ?? hostArchitecture;
@@ -41,27 +41,10 @@ const twoCapabilities = (1n << 10n) | (1n << 13n);
 /** Each step goes on where the one before it has left the machine. */
 describe.skipIf(!ready)('a host that runs the service for years', () => {
   beforeAll(async () => {
-    const image = await openVmImage(architecture);
-    network = await openVmNetwork();
-    const files = join(network.lab.directory, 'payload');
-    await mkdir(files);
-    const payload = await makePayload(files, image.architecture);
-    machine = await plugIn(image, network, payload, dice.roll);
-    guest = await machine.start();
-    process.stderr.write(`the machine took ${guest.bootSeconds.toFixed(0)} s to boot\n`);
+    ({ network, machine, guest } = await openServiceHost(architecture, dice.roll));
   }, 2_400_000);
   afterAll(() => network.lab.close(), 60_000);
-  let hasFailed = false;
-  beforeEach(({ skip }) => {
-    skip(hasFailed, 'a step before it has failed');
-  });
-  afterEach(async ({ task }) => {
-    if (task.result?.state !== 'fail') return;
-    hasFailed = true;
-    process.stderr.write(`${(task.result.errors ?? []).map(({ stack }) => stack).join('\n')}\n`);
-    const seen = await journal(guest).catch(String);
-    process.stderr.write(`${seen}\n${await machine.consoleEnd()}\n`);
-  }, 90_000);
+  endAtFirstFailure(async () => `${await journal(guest)}\n${await machine.consoleEnd()}`);
 
   it('serves from the generated units and an empty volume', async () => {
     await guest.run('cp -r /payload/units/. /etc/ && mkdir -p /etc/dhcp');
