@@ -16,7 +16,7 @@ import type { BuiltImage, ImageConfig, ImageTarget } from './engine.js';
 import { publish, type FinishedImage } from './layout.js';
 import { withAccount } from './on-base/accounts.js';
 import { pullBase, type Base } from './on-base/base.js';
-import { Container } from './on-base/container.js';
+import { Container, shell } from './on-base/container.js';
 import { commandFailure } from './on-base/failure.js';
 import {
   findPackageManager,
@@ -235,7 +235,7 @@ function findPrograms({ definition, package: name }: OnBaseInput, programs: read
 }
 
 async function giveAccount(container: Container, user: ImageDefinition['user'], work: string): Promise<void> {
-  const texts = await container.shell("cat /etc/passwd && printf '\\0' && cat /etc/group");
+  const texts = await container.read(shell("cat /etc/passwd && printf '\\0' && cat /etc/group"));
   const [passwd = '', group = ''] = texts.split('\0');
   const change = withAccount({ passwd, group }, user);
   if (change === undefined) return;
@@ -253,7 +253,7 @@ async function giveAccount(container: Container, user: ImageDefinition['user'], 
 async function reown(container: Container, from: string, to: string): Promise<void> {
   const script =
     'from=$1 to=$2; for tree in /etc /opt /srv /usr /var; do chown -hR --from="$from" "$to" "$tree" || exit; done';
-  await container.shell(script, [from, to]);
+  await container.run(shell(script, [from, to]));
 }
 
 /** The directories that volumes cover, with the owners and modes that a new volume takes from them. */
@@ -279,5 +279,5 @@ async function makeDirectories(container: Container, { definition, state }: OnBa
     chmod 0755 "$state"
   `;
   const files = definition.state?.files ?? [];
-  await container.shell(script, [String(user.id), config ?? '', state ?? '', ...files]);
+  await container.run(shell(script, [String(user.id), config ?? '', state ?? '', ...files]));
 }

@@ -26,6 +26,13 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+/** The same of one that has failed; without exit code, a signal has ended it. */
+export interface FailedCommand extends CommandResult {
+  readonly exitCode: number | undefined;
+}
+
+const failures = new WeakMap<ToolError, FailedCommand>();
+
 /** Runs a command and waits for it. A failure is a ToolError that holds the pasteable command, its exit code and its stderr. */
 export type Exec = (command: Command) => Promise<CommandResult>;
 
@@ -89,25 +96,18 @@ export const run: Exec = async (command) => {
           ? `ended by ${result.signal ?? 'a signal'}`
           : `exit code ${result.exitCode}`;
   const said = lastLines(result.stderr ?? '');
-  throw cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause });
+  const error = cannot('run', shown, said === '' ? reason : `${reason}: ${said}`, { cause });
+  failures.set(error, {
+    stdout: result.stdout ?? '',
+    stderr: result.stderr ?? '',
+    exitCode: result.exitCode,
+  });
+  throw error;
 };
 
-/** What a command that has run and failed has left; undefined for every other error. Without exit code, a signal has ended it. */
-export function failedCommand(
-  error: unknown,
-): (CommandResult & { readonly exitCode: number | undefined }) | undefined {
-  const cause: unknown = error instanceof ToolError ? error.cause : undefined;
-  if (typeof cause !== 'object' || cause === null || !('exitCode' in cause || 'signal' in cause))
-    return undefined;
-  // The result of execa, as `run` has put it there.
-  const { exitCode, signal, stdout, stderr } = cause as Readonly<Record<string, unknown>>;
-  if (typeof exitCode !== 'number' && typeof signal !== 'string') return undefined;
-  const text = (written: unknown): string => (typeof written === 'string' ? written : '');
-  return {
-    stdout: text(stdout),
-    stderr: text(stderr),
-    exitCode: typeof exitCode === 'number' ? exitCode : undefined,
-  };
+/** What a command that has run and failed has left; undefined for every other error, also one that only tells of such. */
+export function failedCommand(error: unknown): FailedCommand | undefined {
+  return error instanceof ToolError ? failures.get(error) : undefined;
 }
 
 /**

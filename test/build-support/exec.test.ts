@@ -49,6 +49,8 @@ describe('what a failed command has left', () => {
     expect(await left('printf', 'x'.repeat(3_000_000))).toBeUndefined();
     expect(failedCommand(new Error('x', { cause: { exitCode: 1 } }))).toBeUndefined();
     expect(failedCommand(new ToolError('x'))).toBeUndefined();
+    const told = await failure(run({ argv: ['false'], environment }));
+    expect(failedCommand(new ToolError('told in other words', { cause: told }))).toBeUndefined();
   });
 });
 

@@ -243,6 +243,26 @@ describe.skipIf(!canBuild)('an image on a base', { timeout: 120_000 }, () => {
     expect(fileIn(layers[1], 'usr/share/arguments/epoch')).toBe('86400\n');
   });
 
+  it('notices that buildah has lost the end of what a program said', async () => {
+    const expected = await build([input()]);
+    const asked = new Map<string, number>();
+    const losing =
+      (often: number): Exec =>
+      async (command) => {
+        const result = await run(command);
+        if (command.argv[1] !== 'run' || result.stdout === '') return result;
+        const times = (asked.get(command.argv.join(' ')) ?? 0) + 1;
+        asked.set(command.argv.join(' '), times);
+        const { stdout } = result;
+        return times > often ? result : { ...result, stdout: stdout.slice(0, Math.floor(stdout.length / 2)) };
+      };
+    expect(await build([input()], host(losing(1)))).toEqual(expected);
+    expect([...asked.values()]).toContain(2);
+    expect((await failure(build([input()], host(losing(Infinity))))).message).toMatch(
+      /^cannot (?:read|install packages in) .*: buildah has lost the end of it$/,
+    );
+  });
+
   it('has an index over several architectures', async () => {
     const { image, manifests } = await build([onBaseInput('x86_64'), onBaseInput('aarch64')]);
     const listed = await registry.index('fedora-minimal', '45');

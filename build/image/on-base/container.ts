@@ -1,4 +1,13 @@
+import { cannot } from '../../support/errors.js';
 import type { Storage } from '../buildah-storage.js';
+
+/** What a whole answer ends with. */
+const whole = '(that is all)';
+
+/** A script of sh(1) and its words, as a command. @param name its $0 */
+export function shell(script: string, words: readonly string[] = [], name = 'sh'): readonly string[] {
+  return ['/bin/sh', '-c', script, name, ...words];
+}
 
 export interface RunOptions {
   /** Whether a server on this machine's loopback interface must be in reach. */
@@ -27,18 +36,33 @@ export class Container {
     this.#environment = Object.entries(environment).flatMap(([key, value]) => ['--env', `${key}=${value}`]);
   }
 
-  /** Runs a program as root. Gives what it wrote to stdout. */
-  async run(argv: readonly string[], { hostNetwork = false }: RunOptions = {}): Promise<string> {
+  /** Runs a program as root. */
+  async run(argv: readonly string[], options: RunOptions = {}): Promise<void> {
+    await this.#run(argv, options);
+  }
+
+  /**
+   * Runs a program that changes nothing, as root. Gives all that it wrote to stdout, without space around it: now and then `buildah run` ends before that
+   * has come through, and half an answer about packages or accounts would be taken for a whole one.
+   *
+   * @throws ToolError
+   */
+  async read(argv: readonly string[]): Promise<string> {
+    for (let times = 0; times < 3; times += 1) {
+      const answer = await this.#run(shell('"$@" && printf %s "$0"', argv, whole), {});
+      if (answer.endsWith(whole)) return answer.slice(0, -whole.length).trim();
+    }
+    throw cannot('read', `what ${argv[0] ?? ''} says in a container`, 'buildah has lost the end of it', {
+      hint: 'try again',
+    });
+  }
+
+  async #run(argv: readonly string[], { hostNetwork = false }: RunOptions): Promise<string> {
     return this.#storage.buildah(
       ...['run', '--user', '0:0', '--workingdir', '/', ...this.#environment],
       ...(hostNetwork ? ['--network', 'host'] : []),
       ...[this.#name, '--', ...argv],
     );
-  }
-
-  /** Runs a script of sh(1). Gives what it wrote to stdout. */
-  async shell(script: string, words: readonly string[] = []): Promise<string> {
-    return this.run(['/bin/sh', '-c', script, 'sh', ...words]);
   }
 
   /** Copies a file or what a directory holds, as root's. @param mode of files; undefined for what they have */

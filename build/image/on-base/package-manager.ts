@@ -1,5 +1,5 @@
 import { cannot } from '../../support/errors.js';
-import type { Container } from './container.js';
+import { shell, type Container } from './container.js';
 import { commandFailure } from './failure.js';
 import { compareBytes } from '../../support/order.js';
 
@@ -43,7 +43,7 @@ export async function findPackageManager(container: Container, base: string): Pr
   const hint = `choose a base that has a shell, rpm and one of ${managers.join(', ')}`;
   const script = 'command -v rpm >&2 || exit 0; for name; do command -v "$name" && exit 0; done; exit 0';
   try {
-    const path = (await container.shell(script, managers)).trim();
+    const path = (await container.read(shell(script, managers))).trim();
     if (path !== '') return path;
   } catch (error) {
     throw commandFailure(error, 'install packages in', base, () => ({ hint }));
@@ -108,7 +108,7 @@ export const packageFields = ['%{NAME}', '%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEA
 
 /** Every package of rpm's database, by name. */
 export async function installedPackages(container: Container): Promise<readonly InstalledPackage[]> {
-  const answer = await container.run(['rpm', '-qa', '--qf', `${packageFields}\\n`]);
+  const answer = await container.read(['rpm', '-qa', '--qf', `${packageFields}\\n`]);
   return readPackages(answer)
     .filter((found) => !isKey(found))
     .sort((a, b) => compareBytes(a.name, b.name) || compareBytes(a.version, b.version));
@@ -127,7 +127,7 @@ export interface PackageFacts {
 /** @throws ToolError */
 export async function packageFacts(container: Container, name: string): Promise<PackageFacts> {
   const format = `${packageFields}\\n%{BUILDTIME}\\n[%{FILEMODES:octal} %{FILENAMES}\\n]`;
-  const answer = await container.run(['rpm', '-q', '--qf', format, '--', name]);
+  const answer = await container.read(['rpm', '-q', '--qf', format, '--', name]);
   const [first = '', built = '', ...files] = answer.split('\n');
   const [found] = readPackages(first);
   if (found === undefined || !/^\d{1,11}$/.test(built)) throw unexpectedAnswer(name);

@@ -1,5 +1,5 @@
 import { cannot } from '../../support/errors.js';
-import type { Container } from './container.js';
+import { shell, type Container } from './container.js';
 
 /** os-release(5) is a script of sh. Fedora's development version is a number there, and `rawhide` for its support. */
 const script = `
@@ -23,7 +23,7 @@ export async function checkRelease(
   release: string | undefined,
 ): Promise<void> {
   if (release === undefined) return;
-  const [version = '', support = ''] = (await container.shell(script)).split('\n');
+  const [version = '', support = ''] = (await container.read(shell(script))).split('\n');
   // A relative's 9.6 is of what its repositories call 9.
   if (version === '' || [version, version.split('.')[0], support].includes(release)) return;
   throw cannot('build upon', base, `it is of release ${version.slice(0, 100)}, not of ${release}`, {

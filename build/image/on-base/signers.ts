@@ -1,6 +1,6 @@
 import { keyIdOf } from '../../repository/fedora/key-id.js';
 import { cannot } from '../../support/errors.js';
-import type { Container } from './container.js';
+import { shell, type Container } from './container.js';
 import { isKey, packageFields, readPackageLines, type InstalledPackage } from './package-manager.js';
 
 /** A package with its signatures as rpm describes them. */
@@ -58,7 +58,7 @@ exec rpm -qa --qf "$format\\n"
 `;
 
 async function signedPackages(container: Container): Promise<readonly SignedPackage[]> {
-  const answer = await container.shell(query, [packageFields, ...tags]);
+  const answer = await container.read(shell(query, [packageFields, ...tags]));
   return readPackageLines(answer)
     .filter(({ about }) => !isKey(about))
     .map(({ about, more }) => ({ about, signatures: more.filter((text) => !['', '(none)'].includes(text)) }));

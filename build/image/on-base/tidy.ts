@@ -1,4 +1,4 @@
-import type { Container } from './container.js';
+import { shell, type Container } from './container.js';
 
 /** Where installing leaves what no service needs. */
 const places = '/run /tmp /var/cache /var/lib/dnf /var/log /var/tmp';
@@ -50,7 +50,7 @@ exit 0
 
 /** What `tidy` is to leave as it is: the directories that a base has in the places that are tidied. */
 export async function directoriesOf(container: Container): Promise<string> {
-  return container.shell(list);
+  return container.read(shell(list));
 }
 
 /**
@@ -65,5 +65,5 @@ export async function tidy(
   before: string,
   paths: readonly string[],
 ): Promise<void> {
-  await container.shell(sweep, [manager, `\n${before}\n`, ...paths]);
+  await container.run(shell(sweep, [manager, `\n${before}\n`, ...paths]));
 }
