@@ -268,8 +268,7 @@ async function removeDirectory(
     )
     .filter((path) => path.startsWith(`${real}/`) || path.startsWith(`${runningDirectory(directory)}/`));
   for (const path of mounted.reverse()) {
-    const argv = ['umount', '--lazy', path] as const;
-    await exec({ argv: [...argv], environment, timeout: patience }).catch(() => undefined);
+    await exec({ argv: ['umount', '--lazy', path], environment, timeout: patience }).catch(() => undefined);
   }
   for (const path of [runningDirectory(directory), directory])
     await rm(path, { recursive: true, force: true });

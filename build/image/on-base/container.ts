@@ -42,8 +42,9 @@ export class Container {
   }
 
   /**
-   * Runs a program that changes nothing, as root. Gives all that it wrote to stdout, without space around it: now and then `buildah run` ends before that
-   * has come through, and half an answer about packages or accounts would be taken for a whole one.
+   * Runs a program that changes nothing, as root. Gives all that it wrote to stdout, without space around it: now and
+   * then `buildah run` ends before that has come through, and half an answer about packages or accounts would be taken
+   * for a whole one.
    *
    * @throws ToolError
    */

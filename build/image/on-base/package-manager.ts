@@ -43,7 +43,7 @@ export async function findPackageManager(container: Container, base: string): Pr
   const hint = `choose a base that has a shell, rpm and one of ${managers.join(', ')}`;
   const script = 'command -v rpm >&2 || exit 0; for name; do command -v "$name" && exit 0; done; exit 0';
   try {
-    const path = (await container.read(shell(script, managers))).trim();
+    const path = await container.read(shell(script, managers));
     if (path !== '') return path;
   } catch (error) {
     throw commandFailure(error, 'install packages in', base, () => ({ hint }));
